@@ -1,0 +1,1 @@
+"""The toolkit that proves the system's promises. Start with `promises.py`, then `drills/base.py`."""

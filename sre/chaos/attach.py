@@ -1,0 +1,50 @@
+"""How an action that Chaos Toolkit calls finds the target and the ledger: by environment, or bound within one process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sre.config import Settings
+from sre.errors import UsageError
+from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.targets.base import Target
+
+TARGET_VARIABLE = "SRE_ATTACH"
+LEDGER_VARIABLE = "SRE_LEDGER"
+
+
+@dataclass(slots=True)
+class _Bound:
+    target: Target | None = None
+    ledger: Ledger | None = None
+
+
+_bound = _Bound()
+
+
+def bind(target: Target | None, ledger: Ledger | None) -> None:
+    """Use these instead of the environment: for targets that live in this process only."""
+    _bound.target, _bound.ledger = target, ledger
+
+
+def current() -> tuple[Target, Ledger]:
+    """The target to change, and the ledger to write the undo to.
+
+    Outside a run, as with a plain `chaos run`, the running local system and a ledger in its folder are used.
+
+    Raises:
+        UsageError: the handle names no known target.
+        TargetUnavailable: nothing runs there.
+    """
+    if _bound.target is not None and _bound.ledger is not None:
+        return _bound.target, _bound.ledger
+    settings = Settings()
+    kind, _, place = os.environ.get(TARGET_VARIABLE, f"local:{settings.home}").partition(":")
+    if kind != "local":
+        raise UsageError(f"target handle {kind}:{place} is not known; there is local:HOME")
+    from sre.targets.local.target import attach  # noqa: PLC0415 - the local target's imports only where it is used
+
+    home = Path(place)
+    return attach(home, settings.tools), Ledger(Path(os.environ.get(LEDGER_VARIABLE, home / LEDGER_NAME)))

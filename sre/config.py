@@ -1,0 +1,42 @@
+"""Where the toolkit keeps things, from environment variables that begin with `SRE_`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def closed_to_others(folder: Path) -> bool:
+    """Whether an account without rights of its own cannot reach into `folder`, because a parent lets nobody else pass."""
+    return any(not parent.stat().st_mode & 0o001 for parent in (folder, *folder.parents))
+
+
+def _base() -> Path:
+    # PostgreSQL refuses root and runs as another account, which must be able to reach its data and its program.
+    if os.geteuid() == 0 and closed_to_others(PROJECT):
+        return Path("/var/lib/sre") / hashlib.sha256(str(PROJECT).encode()).hexdigest()[:12]
+    return PROJECT
+
+
+class Settings(BaseSettings):
+    """Settings of the toolkit.
+
+    Attributes:
+        home: state of the local target; everything a system writes lies below it.
+        tools: Debian packages unpacked by `sre tools install`.
+        evidence: one folder per run.
+        replicas: serving replicas of the local target.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="forbid")
+
+    home: Path = Field(default_factory=lambda: _base() / ".sre")
+    tools: Path = Field(default_factory=lambda: _base() / ".tools")
+    evidence: Path = PROJECT / "evidence"
+    replicas: int = Field(3, ge=1, le=20)

@@ -1,0 +1,226 @@
+"""The lifecycle that every drill goes through, and what a drill has to say for itself.
+
+    preflight        the system is whole and everyone who must watch it can
+    steady           load flows and is answered as it should be, before anything is touched
+    inject           the fault, its undo on disk beforehand
+    prove_injected   someone who did not inject the fault sees it
+    recover          until the promise is kept, or until watching longer makes no sense
+    undo             nothing that the drill changed is still changed
+    judge            verdicts from the raw files alone; `sre verify` runs the same function again
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from sre.errors import CannotRun, StepFailed, TargetUnavailable
+from sre.evidence.journal import Journal
+from sre.faults.ledger import Ledger
+from sre.measure.samples import HEADER_NAME, Recording, Samples, read
+from sre.targets.base import Capability, Load, LoadPlan, Observers, ServerCounts, Target
+from sre.verdict import Verdict
+
+STEPS = ("preflight", "steady", "inject", "prove_injected", "recover", "undo", "judge")
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+PREFLIGHT_WITHIN_S = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line may change about a drill; None means the drill's own choice.
+
+    Attributes:
+        seconds: length of the measured load, s.
+        rate: arrivals per second.
+        seed: of the arrival schedule.
+        replica: which replica a fault hits.
+    """
+
+    seconds: float | None = None
+    rate: float | None = None
+    seed: int = 1
+    replica: str = "serving-2"
+
+
+@dataclass(slots=True)
+class Context:
+    """One drill under way.
+
+    Attributes:
+        target, observers: the system, and those who watch it.
+        folder: for raw files.
+        journal: gets every fact as it becomes known.
+        ledger: gets every undo before its fault.
+        options: from the command line.
+        say: narration, one short line at a time.
+        facts: what the judge will use beyond the samples.
+        load: the running load, once there is one.
+    """
+
+    drill: str
+    target: Target
+    observers: Observers
+    folder: Path
+    journal: Journal
+    ledger: Ledger
+    options: Options
+    say: Callable[[str], None]
+    facts: dict[str, Any] = field(default_factory=dict)
+    load: Load | None = None
+
+    def note(self, **facts: Any) -> None:
+        """Put facts on disk; the judge reads them from there."""
+        for name, value in facts.items():
+            self.journal.write("fact", drill=self.drill, name=name, value=value)
+            self.facts[name] = value
+
+    def until(self, look: Callable[[], tuple[T | None, str]], *, within: float, what: str, every: float = 0.2) -> T:
+        """Look again and again until there is something.
+
+        Args:
+            look: returns the thing or None, and what was seen.
+            within: deadline, s.
+            what: that is waited for.
+            every: pause between looks, s.
+
+        Raises:
+            StepFailed: the deadline passed; the message holds what was last seen.
+        """
+        clock = self.target.clock
+        deadline = clock.now() + within
+        while True:
+            found, seen = look()
+            if found is not None:
+                return found
+            left = deadline - clock.now()
+            if left <= 0:
+                raise StepFailed(f"{what} not within {within:.0f} s (last seen: {seen})")
+            self.say(f"waiting for {what}: {seen} ({left:.0f} s left)")
+            clock.sleep(every)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a judge may use, read back from the files of a run.
+
+    Attributes:
+        facts: by name, as the drill noted them.
+        recording, samples: of the load; None when the drill sends none.
+    """
+
+    facts: Mapping[str, Any]
+    recording: Recording | None
+    samples: Samples | None
+
+    def load(self) -> tuple[Recording, Samples]:
+        """Recording and samples of a drill that needs both.
+
+        Raises:
+            StepFailed: the drill left none.
+        """
+        if self.recording is None or self.samples is None:
+            raise StepFailed("there are no samples: the load never finished its recording")
+        return self.recording, self.samples
+
+    def server_counts(self) -> ServerCounts | None:
+        """What the servers counted meanwhile, None when Prometheus could not say."""
+        document = self.facts.get("server_counts")
+        return None if document is None else ServerCounts(**{**document, "queries": tuple(document["queries"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Verdicts of a drill, and sentences about what was odd."""
+
+    verdicts: tuple[Verdict, ...]
+    findings: tuple[str, ...] = ()
+
+
+def read_case(folder: Path, facts: Mapping[str, Any]) -> Case:
+    """The case of a drill's folder.
+
+    Raises:
+        EvidenceDamaged: samples are there and cannot be read.
+    """
+    if not (folder / HEADER_NAME).exists():
+        return Case(facts, None, None)
+    recording, samples = read(folder)
+    return Case(facts, recording, samples)
+
+
+class Drill(ABC):
+    """One drill. The steps return what they saw, in one line, and raise an SreError when they cannot go on."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    promises: ClassVar[tuple[str, ...]]
+    needs: ClassVar[frozenset[Capability]]
+    experiment: ClassVar[str | None] = None
+
+    def plan(self, options: Options) -> LoadPlan | None:
+        """The load that runs meanwhile; None for drills that need none."""
+        del options
+        return None
+
+    def preflight(self, context: Context) -> str:
+        """Capabilities, every replica ready, a user is served, Prometheus answers."""
+        lacking = self.needs - context.target.capabilities
+        if lacking:
+            raise CannotRun(f"target {context.target.name} cannot do {', '.join(sorted(lacking))}, which {self.name} needs")
+        replicas = context.until(lambda: _all_ready(context), within=PREFLIGHT_WITHIN_S, what="every replica to be ready")
+        status, seen = context.observers.user_probe()
+        if status != 200:
+            raise TargetUnavailable(f"a user's request was answered {status or 'not at all'} ({seen}); see `sre status`")
+        now = context.target.clock.wall()
+        if context.observers.server_counts(now - 60, now) is None:
+            raise TargetUnavailable("Prometheus holds no counters of the serving replicas; see `sre status` and its targets page")
+        return f"{replicas} of {replicas} replicas ready, a user is served, Prometheus answers"
+
+    def steady(self, context: Context) -> str:
+        """Begin the load, and see that it is answered."""
+        plan = self.plan(context.options)
+        if plan is None:
+            return "no load needed"
+        context.note(load_from=context.target.clock.wall())
+        context.load = context.observers.start_load(plan, context.folder)
+        context.target.clock.sleep(self.steady_seconds(context.options))
+        if not context.load.running() and self.steady_seconds(context.options) < plan.seconds:
+            raise StepFailed(f"the load ended by itself after {context.load.progress()}")
+        return f"{plan.rate:,.0f}/s planned   {context.load.progress()}"
+
+    def steady_seconds(self, options: Options) -> float:
+        """How long the load flows before the fault, s."""
+        del options
+        return 8.0
+
+    def inject(self, context: Context) -> str:
+        """Run the drill's experiment."""
+        del context
+        return "no fault: the load is the test"
+
+    def prove_injected(self, context: Context) -> str:
+        """See the fault from outside."""
+        del context
+        return "nothing to prove"
+
+    @abstractmethod
+    def recover(self, context: Context) -> str:
+        """Watch until the promise is kept or is beyond hope."""
+
+    @abstractmethod
+    def judge(self, case: Case) -> Judgement:
+        """Verdicts: arithmetic on the case, nothing else."""
+
+
+def _all_ready(context: Context) -> tuple[int | None, str]:
+    replicas = context.target.replicas()
+    waiting = [replica.name for replica in replicas if not replica.ready]
+    if not replicas:
+        return None, "no replica at all"
+    return (None, f"{', '.join(waiting)} not ready") if waiting else (len(replicas), "")

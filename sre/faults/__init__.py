@@ -1,0 +1,1 @@
+"""Faults, and the ledger that knows how to undo each before it happens."""

@@ -1,0 +1,129 @@
+"""The ledger: what a run changed and how to take it back, on disk before the change, replayed after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sre.errors import EvidenceDamaged, SreError, UndoIncomplete
+from sre.faults.base import Fault, Undo
+from sre.targets.base import Target
+
+LEDGER_NAME = "ledger.jsonl"
+READY_WITHIN_S = 90.0
+
+
+def _resume(target: Target, arguments: Mapping[str, str]) -> None:
+    replica = arguments["replica"]
+    current = next((item for item in target.replicas() if item.name == replica), None)
+    # Without a process there is nothing frozen; the platform brings the replica back by itself.
+    if current is not None and current.identity:
+        target.resume(replica)
+    _await_ready(target, arguments)
+
+
+def _await_ready(target: Target, arguments: Mapping[str, str]) -> None:
+    deadline = target.clock.now() + READY_WITHIN_S
+    while True:
+        current = next((item for item in target.replicas() if item.name == arguments["replica"]), None)
+        if current is not None and current.ready:
+            return
+        if target.clock.now() > deadline:
+            raise UndoIncomplete(f"{arguments['replica']} was not ready within {READY_WITHIN_S:.0f} s (last seen: {current})")
+        target.clock.sleep(0.2)
+
+
+ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {"resume": _resume, "await-ready": _await_ready}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One change: its number, how it is undone, and whether that has happened."""
+
+    number: int
+    undo: Undo
+    undone: bool
+
+
+class Ledger:
+    """Append-only file of changes and of their undoing.
+
+    Args:
+        path: of the file; made with the first entry.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def recorded(self, fault: Fault) -> Iterator[None]:
+        """Put the undo of a fault on disk, then let the body inject it."""
+        number = len(self.entries()) + 1
+        undo = fault.undo
+        self._append(
+            {"entry": number, "event": "planned", "fault": fault.name, "action": undo.action,
+             "arguments": dict(undo.arguments), "sentence": undo.sentence}
+        )  # fmt: skip
+        yield
+        self._append({"entry": number, "event": "injected"})
+
+    def entries(self) -> list[Entry]:
+        """All changes, oldest first. A last line cut short by a crash was never acted upon and is left out.
+
+        Raises:
+            EvidenceDamaged: a line before the last is not readable.
+        """
+        planned: dict[int, Undo] = {}
+        undone: set[int] = set()
+        for line in self._lines():
+            if line["event"] == "planned":
+                planned[line["entry"]] = Undo(line["action"], line["arguments"], line["sentence"])
+            elif line["event"] == "undone":
+                undone.add(line["entry"])
+        return [Entry(number, undo, number in undone) for number, undo in planned.items()]
+
+    def pending(self) -> list[Entry]:
+        """Changes that are not undone, newest first: the order in which they must be taken back."""
+        return [entry for entry in reversed(self.entries()) if not entry.undone]
+
+    def replay(self, target: Target) -> list[str]:
+        """Take back everything that is still changed. Every undo is idempotent, so a second replay does no harm.
+
+        Returns:
+            One sentence per change taken back.
+
+        Raises:
+            UndoIncomplete: at least one could not be; the others were tried all the same.
+        """
+        done, failed = [], []
+        for entry in self.pending():
+            try:
+                ACTIONS[entry.undo.action](target, entry.undo.arguments)
+            except (SreError, KeyError) as error:
+                failed.append(f"{entry.undo.sentence}: {error}")
+                continue
+            self._append({"entry": entry.number, "event": "undone"})
+            done.append(entry.undo.sentence)
+        if failed:
+            raise UndoIncomplete(f"still changed: {'; '.join(failed)}")
+        return done
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        whole, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise EvidenceDamaged(f"{self.path} holds a line that is not JSON ({error}); undo by hand what it names") from error

@@ -1,0 +1,148 @@
+"""Runs the load generator as a child process and vouches for its recording. Its exit status is not asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import sre
+from sre.errors import StepFailed
+from sre.load.job import ANSWER_SECONDS, Job
+from sre.measure.samples import HEADER_NAME, RECORDS_NAME, SAMPLE, Failure
+from sre.targets.base import Endpoints, Load, LoadPlan
+
+LOG_NAME = "generator.log"
+START_SECONDS = 30.0  # importing Locust on a busy machine
+GRACE_SECONDS = ANSWER_SECONDS + 20.0  # the last answers, then the recording
+_POLL_SECONDS = 0.05
+_LAST_WORDS = 800
+
+
+class LocustLoad:
+    """A generator process that has begun to send. Made by `start`; see `targets.base.Load`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], plan: LoadPlan, folder: Path) -> None:
+        self._process = process
+        self._plan = plan
+        self._folder = folder
+        self._read = 0
+        self._counts = np.zeros(len(Failure), dtype=np.int64)
+
+    def running(self) -> bool:
+        """Whether it still sends or waits for answers."""
+        return self._process.poll() is None
+
+    def progress(self) -> str:
+        """For example `12,034 answered or given up, 3 failed`."""
+        self._count_new_records()
+        return f"{self._counts.sum():,} requests, {self._counts.sum() - self._counts[Failure.NONE]:,} failed"
+
+    def stop(self) -> None:
+        """End it now; returns once the recording is written. Idempotent.
+
+        Raises:
+            StepFailed: the generator died without a recording, or did not end in time; the message holds its last words.
+        """
+        if self.running():
+            self._process.send_signal(signal.SIGTERM)
+        self._end_within(GRACE_SECONDS)
+
+    def wait(self) -> None:
+        """Wait for the schedule's end and the recording. Raises as `stop` does."""
+        self._end_within(self._plan.seconds + GRACE_SECONDS)
+
+    def started(self) -> None:
+        """Wait until it sends.
+
+        Raises:
+            StepFailed: it died before, or did not begin in time.
+        """
+        records = self._folder / RECORDS_NAME
+        if not _until(lambda: records.exists() or not self.running(), START_SECONDS) or not records.exists():
+            self._fail(f"did not begin to send within {START_SECONDS:.0f} s")
+
+    def _end_within(self, seconds: float) -> None:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._fail(f"did not end within {seconds:.0f} s ({self.progress()})")
+        if not (self._folder / HEADER_NAME).exists():
+            self._fail("died without a recording")
+
+    def _fail(self, what: str) -> None:
+        self._process.kill()
+        self._process.wait()
+        log = self._folder / LOG_NAME
+        # Locust ends with two tables, empty here, that would push the reason out of sight.
+        words = log.read_text(encoding="utf-8", errors="replace").partition("\nType ")[0].strip()[-_LAST_WORDS:]
+        raise StepFailed(f"the load generator {what}; last words: {words or 'none'}; see {log}")
+
+    def _count_new_records(self) -> None:
+        with (self._folder / RECORDS_NAME).open("rb") as file:
+            file.seek(self._read)
+            raw = file.read()
+        whole = len(raw) - len(raw) % SAMPLE.itemsize
+        self._read += whole
+        self._counts += np.bincount(np.frombuffer(raw[:whole], dtype=SAMPLE)["failure"], minlength=len(Failure))
+
+
+def start(endpoints: Endpoints, plan: LoadPlan, folder: Path, bodies: Path, *, pin_cpu: int | None = None) -> Load:
+    """Begin to send `plan` through the ingress; returns once the first request is due.
+
+    Args:
+        endpoints: ingress, its certificate authority and the key file are used.
+        plan: the schedule.
+        folder: gets `samples.bin`, `samples.json` and `generator.log`; made if missing, and must hold no recording yet.
+        bodies: folder of .jpg and .png files to send in turn.
+        pin_cpu: run the generator on this CPU only.
+
+    Raises:
+        StepFailed: the generator died before it sent anything; the message holds its last words.
+    """
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / RECORDS_NAME).exists() or (folder / HEADER_NAME).exists():
+        raise StepFailed(f"{folder} holds a recording already; give each load a folder of its own")
+    job = Job(
+        rate=plan.rate, seconds=plan.seconds, seed=plan.seed, folder=str(folder), bodies=str(bodies.resolve()),
+        ca_file=str(endpoints.ca_file.resolve()), api_key_file=str(endpoints.api_key_file.resolve()),
+        parent=os.getpid(), pin_cpu=pin_cpu,
+    )  # fmt: skip
+    users = Path(__file__).with_name("users.py")
+    command = [
+        sys.executable, "-m", "locust", "--locustfile", str(users), "--host", endpoints.ingress,
+        "--headless", "--users", "1", "--spawn-rate", "1", "--only-summary", "--loglevel", "WARNING",
+        "--stop-timeout", str(int(GRACE_SECONDS)),
+    ]  # fmt: skip
+    with (folder / LOG_NAME).open("wb") as log:
+        # A session of its own: Ctrl-C reaches the drill first, which then stops the load.
+        process = subprocess.Popen(
+            command, cwd=folder, env=_environment(job, folder), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    load = LocustLoad(process, plan, folder)
+    load.started()
+    return load
+
+
+def _environment(job: Job, home: Path) -> dict[str, str]:
+    # Locust also reads LOCUST_* and configuration files in HOME and the working folder; a user's own must not change a drill.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
+    root = str(Path(sre.__file__).resolve().parents[1])
+    return kept | {"HOME": str(home), "PYTHONPATH": root, "PYTHONUNBUFFERED": "1"} | job.to_environment()
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

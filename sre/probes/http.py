@@ -1,0 +1,39 @@
+"""One request as a user would send it, through the ingress, over verified TLS."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sre.targets.base import Endpoints
+
+MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
+
+
+def predict(endpoints: Endpoints, image: Path, request_id: str | None = None) -> tuple[int, dict[str, Any]]:
+    """Ask for one prediction.
+
+    Args:
+        endpoints: ingress, certificate authority and key file are used.
+        image: a .jpg or .png file.
+        request_id: sent along, so that the answer can be found in the prediction log.
+
+    Returns:
+        HTTP status, 0 for no answer, and the decoded body; `{"detail": ...}` says why there is none.
+    """
+    headers = {"X-API-Key": endpoints.api_key_file.read_text(encoding="utf-8").strip(), "Content-Type": MEDIA_TYPES[image.suffix]}
+    if request_id:
+        headers["X-Request-ID"] = request_id
+    try:
+        # A plain-HTTP address has no certificate to verify: the replica of a restored place is asked without an ingress.
+        context = ssl.create_default_context(cafile=endpoints.ca_file) if endpoints.ingress.startswith("https") else False
+        answer = httpx.post(
+            f"{endpoints.ingress}/predict", content=image.read_bytes(), headers=headers, verify=context, timeout=10, trust_env=False
+        )
+        body = answer.json()
+    except (httpx.HTTPError, OSError, ValueError) as error:
+        return 0, {"detail": f"{type(error).__name__}: {error}"}
+    return answer.status_code, body if isinstance(body, dict) else {"detail": f"not an object: {str(body)[:80]}"}

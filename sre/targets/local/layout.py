@@ -1,0 +1,151 @@
+"""The folder, the ports and the account of one local system."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sre.errors import CannotRun
+
+# Below Linux's range for outgoing connections (32768 and up), so that no client takes a port while its service restarts.
+_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 40, 300
+_SINGLE_PORTS = (
+    "ingress", "ingress-status", "postgres", "mlflow", "prometheus", "alertmanager",
+    "node-exporter", "postgres-exporter", "nginx-exporter",
+)  # fmt: skip
+
+# What runs: everything, or only what answers predictions, as a restored place does.
+Parts = Literal["all", "serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where one system lives.
+
+    Attributes:
+        home: its folder; nothing is written elsewhere.
+        tools: folder of unpacked programs.
+        ports: by service.
+        replicas: names of the serving replicas.
+        account: whom PostgreSQL runs as when we are root, else None.
+        parts: which services there are.
+    """
+
+    home: Path
+    tools: Path
+    ports: Mapping[str, int]
+    replicas: tuple[str, ...]
+    account: str | None
+    parts: Parts
+
+    @property
+    def secrets(self) -> Path:
+        """Passwords, keys; readable by the owner only."""
+        return self.home / "secrets"
+
+    @property
+    def config(self) -> Path:
+        """Rendered configuration files."""
+        return self.home / "config"
+
+    @property
+    def database(self) -> Path:
+        """PostgreSQL's data directory."""
+        return self.home / "data" / "postgres"
+
+    @property
+    def objects(self) -> Path:
+        """The object store: one folder per bucket."""
+        return self.home / "data" / "objects"
+
+    @property
+    def logs(self) -> Path:
+        """One file per service."""
+        return self.home / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Working folder of every process; emptied by `down`."""
+        return self.home / "run"
+
+    def address(self, service: str) -> str:
+        """`127.0.0.1:PORT` of a service."""
+        return f"127.0.0.1:{self.ports[service]}"
+
+    def url(self, service: str) -> str:
+        """Plain HTTP base URL of a service."""
+        return f"http://{self.address(service)}"
+
+    def dsn(self, user: str, database: str) -> str:
+        """libpq URL without a password; libpq takes that from the password file."""
+        return f"postgresql://{user}@{self.address('postgres')}/{database}"
+
+
+def replica_names(count: int) -> tuple[str, ...]:
+    """`serving-1`, `serving-2`, ..."""
+    return tuple(f"serving-{number}" for number in range(1, count + 1))
+
+
+def unprivileged_account() -> str | None:
+    """The account for programs that refuse root; None when we are an ordinary user.
+
+    Raises:
+        CannotRun: we are root and the account `nobody` does not exist.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("nobody").pw_name
+    except KeyError:
+        raise CannotRun("PostgreSQL refuses root and there is no account `nobody`; create one, or run as a user") from None
+
+
+def claim_ports(home: Path, replicas: tuple[str, ...]) -> tuple[dict[str, int], socket.socket]:
+    """Choose free ports, so that two systems on one machine never choose the same.
+
+    A system takes a whole block and keeps the block's first port bound as its claim for as long as it lives.
+
+    Args:
+        home: decides which block is tried first, so that a system usually comes back on the same ports.
+        replicas: names that need a port each.
+
+    Returns:
+        Ports by service, and the socket that holds the claim.
+
+    Raises:
+        CannotRun: no block is free.
+    """
+    names = (*_SINGLE_PORTS, *replicas)
+    first = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4]) % _BLOCKS
+    for attempt in range(_BLOCKS):
+        base = _FIRST_PORT + (first + attempt) % _BLOCKS * _BLOCK
+        claim = _bound(base)
+        if claim is None:
+            continue
+        ports = {name: base + 1 + index for index, name in enumerate(names)}
+        probes = [_bound(port) for port in ports.values()]
+        for probe in probes:
+            if probe is not None:
+                probe.close()
+        if all(probes):
+            return ports, claim
+        claim.close()
+    raise CannotRun(f"no block of {_BLOCK} free ports between {_FIRST_PORT} and {_FIRST_PORT + _BLOCKS * _BLOCK}")
+
+
+def _bound(port: int) -> socket.socket | None:
+    probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # A socket of an ended connection in TIME_WAIT does not hold a port; a listener does.
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        probe.close()
+        return None
+    return probe

@@ -1,0 +1,80 @@
+"""`system.json`: what the supervisor last knew of its services, for everyone else to read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sre.errors import TargetUnavailable
+from sre.targets.local.layout import Layout, Parts
+
+SCHEMA = "sre.local/1"
+STATE_NAME = "system.json"
+
+
+@dataclass(slots=True)
+class ServiceState:
+    """One service or task.
+
+    Attributes:
+        state: `waiting`, `starting`, `ready`, `done` (a task), `restarting`, `stopped`.
+        process: identity of its process, empty while there is none.
+        restarts: how often it was started again after it had ended by itself.
+        last: what its check last saw, or how it last ended.
+    """
+
+    state: str = "waiting"
+    process: str = ""
+    restarts: int = 0
+    last: str = ""
+
+
+@dataclass(slots=True)
+class SystemState:
+    """One system.
+
+    Attributes:
+        supervisor: identity of the supervising process.
+        state: `starting`, `ready`, `failed` or `stopping`.
+        why: the reason of `failed`.
+        parts, ports, replicas, account: as in `Layout`.
+        services: by name, in starting order.
+    """
+
+    supervisor: str
+    state: str
+    why: str
+    parts: Parts
+    ports: dict[str, int]
+    replicas: list[str]
+    account: str | None
+    services: dict[str, ServiceState] = field(default_factory=dict)
+
+    def layout(self, home: Path, tools: Path) -> Layout:
+        """The layout that the supervisor chose."""
+        return Layout(home, tools, self.ports, tuple(self.replicas), self.account, self.parts)
+
+
+def write(home: Path, state: SystemState) -> None:
+    """Replace `system.json` at once: a reader sees the old or the new, never half."""
+    temporary = home / f"{STATE_NAME}.new"
+    temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(state)}, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, home / STATE_NAME)
+
+
+def read(home: Path) -> SystemState | None:
+    """What the supervisor last wrote; None when there is no system.
+
+    Raises:
+        TargetUnavailable: the file is of another schema.
+    """
+    try:
+        document = json.loads((home / STATE_NAME).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if document.pop("schema", None) != SCHEMA:
+        raise TargetUnavailable(f"{home / STATE_NAME} is not of schema {SCHEMA}; end that system with the version that began it")
+    document["services"] = {name: ServiceState(**service) for name, service in document["services"].items()}
+    return SystemState(**document)

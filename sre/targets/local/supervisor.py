@@ -1,0 +1,234 @@
+"""Keeps a local system running: starts its processes in order, and starts again what ends by itself, later each time.
+
+Runs as a process of its own (`python -m sre.targets.local.supervisor HOME ...`), so that it outlives the command that began it.
+SIGTERM ends everything in reverse order. A SIGKILL leaves its services running; `sre down` finds and ends those too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import Process
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, get_args
+
+from sre.errors import SreError
+from sre.targets.local import prepare, processes, state
+from sre.targets.local.layout import Layout, Parts, claim_ports, replica_names, unprivileged_account
+from sre.targets.local.plan import Service, Task, nodes
+
+READY_WITHIN_S = 90.0
+TASK_WITHIN_S = 600.0
+STOP_WITHIN_S = 15.0
+# As Kubernetes does: again at once, then later and later, and from the beginning after a calm while.
+_FIRST_DELAY_S, _LONGEST_DELAY_S, _CALM_S = 1.0, 60.0, 60.0
+_LOG_LIMIT_BYTES = 20_000_000
+
+
+class StartFailed(SreError):
+    """A service or task did not become ready."""
+
+
+class Supervisor:
+    """Runs the nodes of one layout.
+
+    Args:
+        layout: the system.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.nodes = nodes(layout)
+        self.stopping = asyncio.Event()
+        self.ready = {node.name: asyncio.Event() for node in self.nodes}
+        self.running: dict[str, Process] = {}
+        self.state = state.SystemState(
+            supervisor=processes.identity(os.getpid()),
+            state="starting",
+            why="",
+            parts=layout.parts,
+            ports=dict(layout.ports),
+            replicas=list(layout.replicas),
+            account=layout.account,
+            services={node.name: state.ServiceState() for node in self.nodes},
+        )
+
+    async def run(self) -> int:
+        """Start everything, keep it running until SIGTERM, stop everything. Returns the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        self._write()
+        keepers = [asyncio.create_task(self._keep(node), name=node.name) for node in self.nodes]
+        stop = asyncio.create_task(self.stopping.wait())
+        everything = asyncio.create_task(self._all_ready())
+        pending: set[asyncio.Task[Any]] = {stop, everything, *keepers}
+        failure = ""
+        while not self.stopping.is_set() and not failure:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            failure = next((f"{task.get_name()}: {task.exception()}" for task in done if task.exception()), "")
+            if everything in done:
+                self._write(state="ready")
+        self.stopping.set()
+        self._write(state="failed" if failure else "stopping", why=failure)
+        await self._stop_all()
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        return 1 if failure else 0
+
+    async def _all_ready(self) -> None:
+        for event in self.ready.values():
+            await event.wait()
+
+    async def _keep(self, node: Service | Task) -> None:
+        for name in node.after:
+            await self.ready[name].wait()
+        if isinstance(node, Task):
+            await self._do(node)
+        else:
+            await self._serve(node)
+
+    async def _do(self, task: Task) -> None:
+        self._note(task.name, state="starting")
+        try:
+            if await asyncio.to_thread(task.skip):
+                pass
+            elif task.function is not None:
+                await asyncio.wait_for(asyncio.to_thread(task.function, self.layout), TASK_WITHIN_S)
+            else:
+                process = await self._spawn(task.name, task.command, dict(task.environment), None)
+                status = await asyncio.wait_for(process.wait(), TASK_WITHIN_S)
+                self.running.pop(task.name, None)
+                if status and not self.stopping.is_set():
+                    raise StartFailed(f"{task.name} ended with {status}; its last words: {self._last_words(task.name)}")
+        except TimeoutError as error:
+            raise StartFailed(f"{task.name} did not end within {TASK_WITHIN_S:.0f} s") from error
+        self._note(task.name, state="done", process="")
+        self.ready[task.name].set()
+
+    async def _serve(self, service: Service) -> None:
+        delay = 0.0
+        command = service.command if not service.niceness else ("nice", "-n", str(service.niceness), *service.command)
+        while not self.stopping.is_set():
+            began = time.monotonic()
+            process = await self._spawn(service.name, command, dict(service.environment), service.account)
+            ended = asyncio.create_task(process.wait())
+            await self._until_ready(service, ended)
+            status = await ended
+            self.running.pop(service.name, None)
+            if self.stopping.is_set():
+                break
+            delay = 0.0 if time.monotonic() - began > _CALM_S else delay
+            current = self.state.services[service.name]
+            self._note(service.name, state="restarting", process="", restarts=current.restarts + 1, last=f"ended with {status}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), delay)
+            delay = min(max(_FIRST_DELAY_S, delay * 2), _LONGEST_DELAY_S)
+        self._note(service.name, state="stopped", process="")
+
+    async def _until_ready(self, service: Service, ended: asyncio.Task[int]) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not ended.done() and not self.stopping.is_set():
+            seen = await asyncio.to_thread(service.check)
+            if not seen:
+                self._note(service.name, state="ready", last="")
+                self.ready[service.name].set()
+                return
+            self._note(service.name, state="starting", last=seen)
+            # A service that was ready once is waited for without end; one that never was fails the start.
+            if time.monotonic() > deadline and not self.ready[service.name].is_set():
+                raise StartFailed(
+                    f"{service.name} was not ready within {READY_WITHIN_S:.0f} s; last seen: {seen}; "
+                    f"its last words: {self._last_words(service.name)}"
+                )
+            await asyncio.wait({ended}, timeout=0.1)
+        if ended.done() and not self.stopping.is_set() and not self.ready[service.name].is_set():
+            if time.monotonic() > deadline or self.state.services[service.name].restarts >= 3:
+                raise StartFailed(f"{service.name} keeps ending; its last words: {self._last_words(service.name)}")
+
+    async def _spawn(self, name: str, command: tuple[str, ...], environment: dict[str, str], account: str | None) -> Process:
+        self._note(name, state="starting")
+        with self._log(name) as log:
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, cwd=self.layout.run, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, user=account, group=prepare.group_of(self.layout) if account else None,
+                extra_groups=[] if account else None,
+            )  # fmt: skip
+        self.running[name] = process
+        self._note(name, process=processes.identity(process.pid))
+        return process
+
+    async def _stop_all(self) -> None:
+        for node in reversed(self.nodes):
+            process = self.running.get(node.name)
+            if process is None or process.returncode is not None:
+                continue
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+                process.send_signal(node.stop_signal if isinstance(node, Service) else signal.SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+
+    def _log(self, name: str) -> IO[bytes]:
+        path = self.layout.logs / f"{name}.log"
+        if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+
+    def _last_words(self, name: str) -> str:
+        path = self.layout.logs / f"{name}.log"
+        words = path.read_text(encoding="utf-8", errors="replace").strip() if path.exists() else ""
+        return words[-800:] or "none"
+
+    def _note(self, name: str, **changes: str | int) -> None:
+        service = self.state.services[name]
+        before = (service.state, service.process, service.restarts, service.last)
+        for key, value in changes.items():
+            setattr(service, key, value)
+        if before != (service.state, service.process, service.restarts, service.last):
+            self._write()
+
+    def _write(self, **changes: str) -> None:
+        for key, value in changes.items():
+            setattr(self.state, key, value)
+        state.write(self.layout.home, self.state)
+
+
+def main() -> int:
+    """Run one system until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("--replicas", type=int, required=True)
+    parser.add_argument("--parts", choices=get_args(Parts), required=True)
+    options = parser.parse_args()
+    home: Path = options.home
+    lock = (home / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.stderr.write(f"{home} is held by another supervisor\n")
+        return 1
+    replicas = replica_names(options.replicas)
+    ports, claim = claim_ports(home, replicas)
+    layout = Layout(home, options.tools, ports, replicas, unprivileged_account(), options.parts)
+    with claim:
+        prepare.folders(layout)
+        prepare.passwords(layout)
+        prepare.certificates(layout)
+        return asyncio.run(Supervisor(layout).run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""`python -m system ROLE`: one role per process. Each role imports only what it needs."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import typer
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings
+
+from system.config import MigrateSettings, ServeSettings, TrainSettings
+from system.errors import MlSystemError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The production ML system.")
+
+_FAILED = 1
+_BAD_SETTINGS = 2
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
+
+
+class Role(StrEnum):
+    """The roles that have settings."""
+
+    SERVE = "serve"
+    TRAIN = "train"
+    MIGRATE = "migrate"
+
+
+_SETTINGS: dict[Role, type[BaseSettings]] = {Role.SERVE: ServeSettings, Role.TRAIN: TrainSettings, Role.MIGRATE: MigrateSettings}
+
+
+@app.command()
+def serve(
+    *, worker: bool = typer.Option(False, "--worker", hidden=True, help="Be one of several processes on the port.")
+) -> None:
+    """Answer predictions over HTTP until SIGTERM."""
+    settings = _read(ServeSettings)
+
+    from system.serving import launcher  # noqa: PLC0415 - the other roles need no server
+    from system.telemetry import configure_logging  # noqa: PLC0415 - the same
+
+    configure_logging(settings.log_level, settings.replica)
+    run = launcher.serve_as_worker if worker else launcher.serve
+    try:
+        run(settings)
+    except ValueError as error:
+        _fail(f"ML_API_KEYS_FILE: {error}", _BAD_SETTINGS)
+
+
+@app.command()
+def train() -> None:
+    """Train a model, and register and promote it when it is good enough."""
+    settings = _read(TrainSettings)
+
+    from system.training import steps  # noqa: PLC0415 - the other roles must not load torch and mlflow
+
+    steps.run(settings)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables to this version."""
+    settings = _read(MigrateSettings)
+
+    from system.storage import engine  # noqa: PLC0415 - the other roles need no driver
+
+    applied = engine.migrate(settings.database_url.get_secret_value())
+    typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@app.command()
+def validate(role: Role = typer.Argument(Role.SERVE, help="Whose settings.")) -> None:  # noqa: B008 - typer's way
+    """Print the settings a role would run with, and where each comes from; secrets are hidden."""
+    settings = _read(_SETTINGS[role])
+    for name in type(settings).model_fields:
+        source = "environment" if _variable(name) in os.environ else "default"
+        typer.echo(f"{_variable(name)} {getattr(settings, name)} ({source})")
+
+
+@app.command()
+def render(
+    values: Path = typer.Option(..., help="JSON object with the values that the templates name."),  # noqa: B008 - typer's way
+    into: Path = typer.Option(..., help="Folder that gets the files."),  # noqa: B008 - the same
+) -> None:
+    """Write the configuration files of the ingress, Prometheus and Alertmanager."""
+    from system import render as templates  # noqa: PLC0415 - the other roles need no templates
+
+    templates.render_all(templates.read_values(values), into)
+
+
+def _read(kind: type[AnySettings]) -> AnySettings:
+    try:
+        return kind()
+    except ValidationError as error:
+        _fail(
+            "\n".join(_complaint(kind, item["loc"], item["type"], item["msg"], item["input"]) for item in error.errors()),
+            _BAD_SETTINGS,
+        )
+
+
+def _complaint(kind: type[BaseSettings], location: tuple[int | str, ...], error_type: str, message: str, value: object) -> str:
+    """Variable, value unless it is a secret, remedy."""
+    name = str(location[0])
+    field = kind.model_fields[name]
+    meaning = f" ({field.description})" if field.description else ""
+    if error_type == "missing":
+        return f"{_variable(name)} is not set; set it{meaning}"
+    if field.annotation is SecretStr:  # pydantic's own message can quote the value
+        return f"{_variable(name)} has a value that is not valid, hidden here because it is a secret; correct it{meaning}"
+    return f"{_variable(name)} is {value!r}: {message}; correct it{meaning}"
+
+
+def _variable(name: str) -> str:
+    return f"ML_{name.upper()}"
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise SystemExit(status)
+
+
+def main() -> None:
+    """Run one role; what the system raises on purpose ends with its message and status 1."""
+    try:
+        app()
+    except MlSystemError as error:
+        _fail(str(error), _FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Typed settings, one frozen class per role, read from environment variables that begin with `ML_`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, PostgresDsn, SecretStr, TypeAdapter, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MODEL_NAME = "digits-resnet8"
+PRODUCTION_ALIAS = "production"
+BUCKETS = ("ml-datasets", "ml-models-staging", "ml-models-production", "ml-backups")
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ML_", frozen=True, extra="forbid")
+
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    objects_url: str = Field(description="where the buckets are: file:///absolute/folder")
+    mlflow_url: str = Field(description="base URL of the MLflow tracking server")
+    model_name: str = MODEL_NAME
+    model_alias: str = PRODUCTION_ALIAS
+
+    @field_validator("objects_url")
+    @classmethod
+    def _is_folder(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
+            raise ValueError(f"{value!r} is not file:///absolute/folder")
+        return value
+
+    @property
+    def objects_folder(self) -> Path:
+        """The folder that holds one folder per bucket."""
+        return Path(unquote(urlsplit(self.objects_url).path))
+
+
+class ServeSettings(_Settings):
+    """`python -m system serve`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65_535)
+    workers: int = Field(1, ge=1, le=64, description="processes, each with its own SO_REUSEPORT socket")
+    replica: str = Field("serving-1", description="name in logs and metrics; the pod's name on Kubernetes")
+    database_url: SecretStr = Field(description="libpq connection string of the prediction log")
+    api_keys_file: Path = Field(description='JSON: {"keys": [{"name": ..., "sha256": ...}]}')
+    cache_dir: Path = Field(description="verified model files are kept here; a restart needs no registry")
+    max_body_bytes: int = Field(5_000_000, ge=1)
+    max_pixels: int = Field(40_000_000, ge=1)
+    recorder_capacity: int = Field(20_000, ge=1, description="predictions waiting to be written; more are dropped and counted")
+    registry_deadline_s: float = Field(60.0, gt=0, description="how long a start keeps asking the registry for a model")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        TypeAdapter(PostgresDsn).validate_python(value.get_secret_value())
+        return value
+
+
+class TrainSettings(_Settings):
+    """`python -m system train`."""
+
+    seed: int = 20_260_101
+    epochs: int = Field(12, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(0.05, gt=0)
+    min_accuracy: float = Field(0.85, ge=0, le=1)
+
+
+class MigrateSettings(BaseSettings):
+    """`python -m system migrate`."""
+
+    model_config = SettingsConfigDict(env_prefix="ML_", frozen=True, extra="forbid")
+
+    database_url: SecretStr

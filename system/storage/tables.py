@@ -1,0 +1,46 @@
+"""The prediction log: its row, and how rows get into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import psycopg
+
+
+class PredictionRow(NamedTuple):
+    """One answered prediction, in the order of the columns. `id` is the database's."""
+
+    request_id: str
+    at: datetime
+    replica: str
+    model_version: str
+    label: str
+    probabilities: list[float]  # each a float32: `real[]` keeps it bit for bit
+    input_sha256: bytes
+    media_type: str
+    duration_ms: float
+
+
+_COPY = f"COPY predictions ({', '.join(PredictionRow._fields)}) FROM STDIN (FORMAT BINARY)"
+_TYPES = ("text", "timestamptz", "text", "text", "text", "float4[]", "bytea", "text", "float4")
+
+
+def write_predictions(connection: psycopg.Connection, rows: Sequence[PredictionRow]) -> None:
+    """Write all rows in one transaction, or none of them.
+
+    Raises:
+        psycopg.Error: if the connection broke, `holds_prediction` on a new one tells whether the rows arrived.
+    """
+    with connection.transaction(), connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.set_types(_TYPES)
+        for row in rows:
+            copy.write_row(row)
+
+
+def holds_prediction(connection: psycopg.Connection, row: PredictionRow) -> bool:
+    """Whether the row is in the table."""
+    query = "SELECT 1 FROM predictions WHERE at = %s AND request_id = %s AND replica = %s"
+    with connection.transaction():
+        return connection.execute(query, [row.at, row.request_id, row.replica]).fetchone() is not None

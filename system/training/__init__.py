@@ -1,0 +1,1 @@
+"""From raw images to a registered model. Read `steps.py` first."""

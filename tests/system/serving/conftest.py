@@ -1,0 +1,179 @@
+"""A model small enough to make in a moment, a registry that answers as MLflow does, and settings that point at both."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from system.config import MODEL_NAME, ServeSettings
+from system.model.artifact import Manifest, write_manifest
+from system.serving.app import create_app
+from system.serving.service import Service
+
+KEY = "the-test-key"
+
+
+def tiny_onnx(seed: int) -> bytes:
+    """uint8 (batch, 32, 32, 3) -> float32 (batch, 10), softmax of a random linear map."""
+    weights = np.random.default_rng(seed).normal(0, 0.0005, (3072, 10)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["float"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 32, 32, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 10])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    data: bytes = model.SerializeToString()
+    onnx.checker.check_model(model)
+    return data
+
+
+def picture(kind: str = "JPEG", size: tuple[int, int] = (48, 40), seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def make_picture() -> Callable[..., bytes]:
+    return picture
+
+
+@dataclass
+class Registry:
+    """Answers the one call that serving makes, as MLflow 3 does."""
+
+    version: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+    body: str | None = None
+    asked: list[dict[str, list[str]]] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self) -> tuple[int, str]:
+        if self.body is not None:
+            return self.status, self.body
+        if not self.version:
+            return 400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias production not found."})
+        tags = [{"key": key, "value": value} for key, value in self.tags.items()]
+        return self.status, json.dumps({"model_version": {"name": MODEL_NAME, "version": self.version, "tags": tags}})
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    registry = Registry()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            registry.asked.append(parse_qs(parts.query))
+            status, body = registry.answer() if parts.path == "/api/2.0/mlflow/registered-models/alias" else (404, "{}")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        registry.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield registry
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class Place:
+    """Where one test's replica finds its things."""
+
+    root: Path
+    registry: Registry
+
+    def publish(self, version: str = "1", *, seed: int = 0, promote: bool = True) -> Path:
+        """Put a model into the bucket as training does, and let the alias point at it."""
+        folder = self.root / "objects" / "ml-models-production" / MODEL_NAME / version
+        folder.mkdir(parents=True)
+        data = tiny_onnx(seed)
+        (folder / "model.onnx").write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        write_manifest(
+            Manifest(
+                model=MODEL_NAME,
+                version=version,
+                sha256=sha256,
+                labels=tuple("0123456789"),
+                metrics={"accuracy": 0.99},
+                dataset_version="2026-01-01-000000",
+                git_sha="unknown",
+            ),
+            folder,
+        )
+        if promote:
+            self.registry.version, self.registry.tags = version, {"sha256": sha256}
+        return folder
+
+    def environment(self, **changes: Any) -> dict[str, str]:
+        values = {
+            "objects_url": f"file://{self.root}/objects",
+            "mlflow_url": self.registry.url,
+            "database_url": "postgresql://nobody@127.0.0.1:9/nowhere",
+            "api_keys_file": self.root / "keys.json",
+            "cache_dir": self.root / "cache",
+        }
+        return {f"ML_{name.upper()}": str(value) for name, value in (values | changes).items()}
+
+    def settings(self, **changes: Any) -> ServeSettings:
+        values = {name.removeprefix("ML_").lower(): value for name, value in self.environment(**changes).items()}
+        return ServeSettings.model_validate(values)
+
+
+@pytest.fixture
+def place(tmp_path: Path, registry: Registry) -> Place:
+    keys = {"keys": [{"name": "other", "sha256": "0" * 64}, {"name": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]}
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    return Place(tmp_path, registry)
+
+
+class Running(Protocol):
+    def __call__(self, settings: ServeSettings) -> Any: ...
+
+
+@pytest.fixture
+def running() -> Running:
+    """The application with its life cycle, in this process; yields its service and a client."""
+
+    @asynccontextmanager
+    async def run(settings: ServeSettings) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+        app = create_app(settings)
+        transport = httpx.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            client.headers["X-API-Key"] = KEY
+            yield app.state.service, client
+
+    return run

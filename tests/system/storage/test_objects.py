@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from system.config import BUCKETS
+from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore, StorageError
+
+BUCKET = "ml-datasets"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "objects")
+
+
+def test_what_is_put_is_got_back(store: ObjectStore) -> None:
+    store.put(BUCKET, "a/b.bin", b"\x00\xff" * 1000)
+    assert store.get(BUCKET, "a/b.bin") == b"\x00\xff" * 1000
+
+
+def test_put_replaces(store: ObjectStore) -> None:
+    store.put(BUCKET, "a", b"a longer first content")
+    store.put(BUCKET, "a", b"second")
+    assert store.get(BUCKET, "a") == b"second"
+    assert store.list(BUCKET) == ["a"]
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_buckets_are_made_on_demand(store: ObjectStore, bucket: str) -> None:
+    assert store.list(bucket) == []
+    store.put(bucket, "key", b"")
+    assert store.get(bucket, "key") == b""
+    assert (store.root / bucket / "key").is_file()
+
+
+def test_buckets_do_not_see_each_other(store: ObjectStore) -> None:
+    store.put("ml-datasets", "key", b"1")
+    assert not store.exists("ml-backups", "key")
+
+
+def test_list_is_sorted_and_filtered_by_prefix(store: ObjectStore) -> None:
+    for key in ("v2/b", "v1/z", "v1/a/c", "v10/a"):
+        store.put(BUCKET, key, b"")
+    assert store.list(BUCKET) == ["v1/a/c", "v1/z", "v10/a", "v2/b"]
+    assert store.list(BUCKET, "v1/") == ["v1/a/c", "v1/z"]
+    assert store.list(BUCKET, "v1") == ["v1/a/c", "v1/z", "v10/a"]
+    assert store.list(BUCKET, "nothing") == []
+
+
+def test_a_missing_object_is_named(store: ObjectStore) -> None:
+    with pytest.raises(ObjectMissing, match=r"ml-datasets/no/such does not exist"):
+        store.get(BUCKET, "no/such")
+
+
+def test_delete_removes_and_may_be_repeated(store: ObjectStore) -> None:
+    store.put(BUCKET, "key", b"1")
+    store.delete(BUCKET, "key")
+    store.delete(BUCKET, "key")
+    assert not store.exists(BUCKET, "key")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "..", "../ml-backups/x", "a/../../x", "a//b", "a/", "./a", ".upload-x", "a\\b", "a\0b", "a b", "a\n", "é"]
+)
+def test_no_key_leaves_its_bucket(store: ObjectStore, key: str) -> None:
+    for refused in (
+        lambda: store.put(BUCKET, key, b"x"),
+        lambda: store.get(BUCKET, key),
+        lambda: store.exists(BUCKET, key),
+        lambda: store.delete(BUCKET, key),
+    ):
+        with pytest.raises(InvalidKey, match="is not a path of plain names"):
+            refused()
+    assert not store.root.exists()
+
+
+def test_an_unknown_bucket_is_refused(store: ObjectStore) -> None:
+    with pytest.raises(InvalidKey, match="bucket 'elsewhere' does not exist; there are ml-datasets"):
+        store.list("elsewhere")
+
+
+def test_a_write_that_fails_leaves_the_old_object_and_no_debris(store: ObjectStore) -> None:
+    store.put(BUCKET, "folder/key", b"old")
+    with pytest.raises(StorageError, match="cannot write object ml-datasets/folder"):
+        store.put(BUCKET, "folder", b"a file cannot replace a folder")
+    assert store.get(BUCKET, "folder/key") == b"old"
+    assert [path.name for path in (store.root / BUCKET).iterdir()] == ["folder"]
+
+
+def test_a_key_below_an_object_is_refused(store: ObjectStore) -> None:
+    store.put(BUCKET, "key", b"old")
+    with pytest.raises(StorageError, match="cannot write object ml-datasets/key/below"):
+        store.put(BUCKET, "key/below", b"x")
+
+
+def test_a_folder_is_no_object(store: ObjectStore) -> None:
+    store.put(BUCKET, "folder/key", b"x")
+    assert not store.exists(BUCKET, "folder")
+    with pytest.raises(StorageError, match="cannot read object ml-datasets/folder"):
+        store.get(BUCKET, "folder")
+    with pytest.raises(StorageError, match="cannot delete object ml-datasets/folder"):
+        store.delete(BUCKET, "folder")
+
+
+def test_an_upload_that_was_cut_short_is_not_listed(store: ObjectStore) -> None:
+    store.put(BUCKET, "v1/key", b"x")
+    (store.root / BUCKET / "v1" / ".upload-cut").write_bytes(b"half")
+    assert store.list(BUCKET) == ["v1/key"]
+
+
+def test_others_may_read_what_was_written(store: ObjectStore) -> None:
+    store.put(BUCKET, "key", b"x")
+    assert os.stat(store.root / BUCKET / "key").st_mode & 0o777 == 0o644  # noqa: PTH116 - the mode is the subject
+
+
+def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
+    contents = [bytes([value]) * 200_000 for value in range(4)]
+    store.put(BUCKET, "key", contents[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for content in contents * 5:
+            store.put(BUCKET, "key", content)
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(store.get(BUCKET, "key"))
+    writer.join()
+    assert seen <= set(contents)

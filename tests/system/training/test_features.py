@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from system.model.transform import to_tensor
+from system.storage.objects import ObjectMissing, ObjectStore
+from system.training.features import features
+from system.training.ingest import BUCKET, Dataset
+from system.training.preprocess import preprocess
+
+
+def test_pixels_and_labels_are_those_of_the_paths(objects: ObjectStore, dataset: Dataset) -> None:
+    splits = preprocess(objects, dataset, 1)
+    found = features(objects, dataset, splits)
+    files = {file.path: file for file in dataset.files}
+    for part, paths in ((found.train, splits.train), (found.validation, splits.validation), (found.test, splits.test)):
+        assert (part.images.shape, part.images.dtype) == ((len(paths), 32, 32, 3), np.uint8)
+        assert part.labels.tolist() == [files[path].label for path in paths]
+        body = objects.get(BUCKET, f"{dataset.version}/{paths[-1]}")
+        np.testing.assert_array_equal(part.images[-1:], to_tensor(body, files[paths[-1]].media_type, max_pixels=1024))
+
+
+def test_mean_and_std_are_those_of_the_training_images_alone(objects: ObjectStore, dataset: Dataset) -> None:
+    found = features(objects, dataset, preprocess(objects, dataset, 1))
+    values = found.train.images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(found.mean, values.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.std, values.std(axis=0), rtol=1e-6)
+    assert found.mean.dtype == found.std.dtype == np.float32
+
+
+def test_a_file_that_vanished_is_named(objects: ObjectStore, dataset: Dataset) -> None:
+    splits = preprocess(objects, dataset, 1)
+    objects.delete(BUCKET, f"{dataset.version}/{splits.test[0]}")
+    with pytest.raises(ObjectMissing, match=splits.test[0]):
+        features(objects, dataset, splits)
