@@ -52,6 +52,8 @@ PROMISES: tuple[Promise, ...] = (
             ("alerting",), "low-replica-count"),
     Promise("alert-resolution", "an alert resolves within 2 min of the repair", _BELOW, 120.0, Unit.SECONDS, 1,
             ("alerting",), "low-replica-count"),
+    Promise("model-quality", "the model is right on at least 85 % of images it never saw", _AT_LEAST, 0.85, Unit.RATIO, 100,
+            ("training",), "model-quality"),
     Promise("restore-time", "a backup is restored and serves in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
             ("backup-restore",), "restore"),
     Promise("restore-content", "a restore holds every row and object, unaltered", _BELOW, 1.0, Unit.COUNT, 1,

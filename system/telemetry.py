@@ -36,6 +36,8 @@ UNMATCHED = "unmatched"  # path label of everything that is no route: raw paths 
 REQUEST_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
+_BEGAN_S = time.monotonic()
+
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 
@@ -106,7 +108,7 @@ class PodUsage(Collector):
     def __init__(self, family_of: int | None = None) -> None:
         """With `family_of`, that process and its children are counted; without, this process alone."""
         self._family_of = family_of
-        self._then_s = time.monotonic() - time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+        self._then_s = _BEGAN_S
         self._cpu_then_s = 0.0
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

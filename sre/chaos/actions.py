@@ -29,7 +29,7 @@ def undo_all() -> list[str]:
 
 def _inject(fault: Fault) -> dict[str, str | float]:
     target, ledger = current()
-    with ledger.recorded(fault):
-        at = target.clock.now()
-        fault.inject()
+    ledger.plan(fault.undo)
+    at = target.clock.now()
+    fault.inject()
     return {"fault": fault.name, "at": at, "undo": fault.undo.sentence}

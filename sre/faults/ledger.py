@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sre.errors import EvidenceDamaged, SreError, UndoIncomplete
-from sre.faults.base import Fault, Undo
+from sre.faults.base import Undo
 from sre.targets.base import Target
 
 LEDGER_NAME = "ledger.jsonl"
@@ -38,7 +38,22 @@ def _await_ready(target: Target, arguments: Mapping[str, str]) -> None:
         target.clock.sleep(0.2)
 
 
-ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {"resume": _resume, "await-ready": _await_ready}
+def _remove_restored(_: Target, arguments: Mapping[str, str]) -> None:
+    from sre.targets.local.target import down  # noqa: PLC0415 - only local targets restore, and most ledgers never do
+
+    place, backup = Path(arguments["place"]), Path(arguments["backup"])
+    if place.exists():
+        down(place, purge=True)
+    shutil.rmtree(backup, ignore_errors=True)
+    if backup.exists():
+        raise UndoIncomplete(f"{backup} cannot be deleted whole; delete what is left by hand")
+
+
+ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
+    "resume": _resume,
+    "await-ready": _await_ready,
+    "remove-restored": _remove_restored,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +75,9 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextmanager
-    def recorded(self, fault: Fault) -> Iterator[None]:
-        """Put the undo of a fault on disk, then let the body inject it."""
-        number = len(self.entries()) + 1
-        undo = fault.undo
-        self._append(
-            {"entry": number, "event": "planned", "fault": fault.name, "action": undo.action,
-             "arguments": dict(undo.arguments), "sentence": undo.sentence}
-        )  # fmt: skip
-        yield
-        self._append({"entry": number, "event": "injected"})
+    def plan(self, undo: Undo) -> None:
+        """Put an undo on disk; the change may be made once this returns."""
+        self._append({"entry": len(self.entries()) + 1, "event": "planned", **asdict(undo)})
 
     def entries(self) -> list[Entry]:
         """All changes, oldest first. A last line cut short by a crash was never acted upon and is left out.

@@ -51,7 +51,7 @@ def _stop(**_: Any) -> None:
 
 def _requests_to_send() -> list[tuple[bytes, dict[str, str]]]:
     key = Path(JOB.api_key_file).read_text(encoding="ascii").strip()
-    found = [path for path in sorted(Path(JOB.bodies).iterdir()) if path.suffix in _TYPES]
+    found = [path for path in sorted(Path(JOB.bodies).rglob("*")) if path.suffix in _TYPES]
     if not found:
         raise SystemExit(f"{JOB.bodies} holds no .jpg or .png file to send")
     return [(path.read_bytes(), {"Content-Type": _TYPES[path.suffix], "X-API-Key": key}) for path in found]

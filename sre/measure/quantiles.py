@@ -94,9 +94,9 @@ def estimate_quantile(planned: Floats, waited: Floats, q: float, start: float, e
     edges = np.where(used < _BINS, _SMALLEST_SECONDS * np.exp(used * _GROWTH), np.inf)
     flat = np.bincount(block * len(used) + column, minlength=count * len(used))
     histogram = flat.reshape(count, len(used)).astype(np.float64)
-    drawn = np.concatenate(
-        [_first_at_least(weights @ histogram, q) for weights in np.split(_weights(count), _RESAMPLES // _CHUNK)]
-    )
+    chunks = np.split(_weights(count), _RESAMPLES // _CHUNK)
+    # einsum, not @: BLAS starts threads that wait for each other on a machine whose cores are busy serving.
+    drawn = np.concatenate([_first_at_least(np.einsum("rb,bk->rk", chunk, histogram), q) for chunk in chunks])
     return Estimate(value, _percentiles(edges[drawn], value))
 
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Service level objectives: where the system stands, as Prometheus counts it."""

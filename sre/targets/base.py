@@ -21,6 +21,7 @@ class Capability(StrEnum):
     REPLICAS = "replicas"
     ALERTS = "alerts"
     BACKUPS = "backups"
+    TRAINING = "training"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from system.config import ServeSettings
 from system.serving import problems, routes
@@ -58,10 +59,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         redirect_slashes=False,  # a redirect would be an answer outside the one shape of errors
     )
     app.state.service = service
-    router = routes.router(service)
-    app.include_router(router)
-    app.openapi = lambda: routes.document(app)  # type: ignore[method-assign]
+    routes.add(app, service)
     problems.install(app)
-    paths = [route.path for route in [*router.routes, *app.routes] if hasattr(route, "path")]
+    paths = [route.path for route in app.routes if isinstance(route, Route)]
     app.add_middleware(Observer, paths=paths, model_version=lambda: service.loader.version)
     return app

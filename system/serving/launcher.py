@@ -72,7 +72,7 @@ def serve_as_worker(settings: ServeSettings) -> None:
     """One of several processes on the port. It drains when its standard input ends: its parent is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # not sys.stdin: the lock of its buffer would be held when the interpreter ends
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

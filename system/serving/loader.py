@@ -75,16 +75,17 @@ class Loader:
         """Load the registry's model. Meanwhile, when the registry is away, serve the newest verified one of the cache."""
         self._deadline = monotonic() + self._settings.registry_deadline_s
         pause = tenacity.wait_exponential_jitter(multiplier=_FIRST_PAUSE_S, max=_LONGEST_PAUSE_S, jitter=_FIRST_PAUSE_S)
-        async for attempt in tenacity.AsyncRetrying(wait=pause, before_sleep=self._failed):
-            with attempt:
-                registered = await self._ask_registry()
-                self._serve(await asyncio.to_thread(self._obtain, registered), "the registry's alias")
+        # one client for all attempts: making one takes tens of milliseconds, in which a cached model could not answer
+        async with httpx.AsyncClient(base_url=self._settings.mlflow_url, timeout=_REGISTRY_TIMEOUT_S) as client:
+            async for attempt in tenacity.AsyncRetrying(wait=pause, before_sleep=self._failed):
+                with attempt:
+                    registered = await self._ask_registry(client)
+                    self._serve(await asyncio.to_thread(self._obtain, registered), "the registry's alias")
 
-    async def _ask_registry(self) -> Registered:
+    async def _ask_registry(self, client: httpx.AsyncClient) -> Registered:
         name, alias = self._settings.model_name, self._settings.model_alias
         try:
-            async with httpx.AsyncClient(base_url=self._settings.mlflow_url, timeout=_REGISTRY_TIMEOUT_S) as client:
-                response = await client.get("/api/2.0/mlflow/registered-models/alias", params={"name": name, "alias": alias})
+            response = await client.get("/api/2.0/mlflow/registered-models/alias", params={"name": name, "alias": alias})
         except httpx.TransportError as error:
             raise RegistryAway(f"the registry at {self._settings.mlflow_url} does not answer: {error!r}") from error
         if response.status_code >= 500:
@@ -106,12 +107,16 @@ class Loader:
     def _obtain(self, registered: Registered) -> Predictor:
         """A warm model whose file has the checksum that both its manifest and the registry name."""
         folder = self._cache / registered.version
-        try:
-            manifest = self._verified(folder, registered)
-        except RegistryError:
+        if not self._holds(folder, registered):
             self._fetch(folder, registered)
-            manifest = self._verified(folder, registered)
-        return Predictor(folder, manifest)
+        return Predictor(folder, self._verified(folder, registered))
+
+    def _holds(self, folder: Path, registered: Registered) -> bool:
+        try:
+            self._verified(folder, registered)
+        except RegistryError:
+            return False
+        return True
 
     def _verified(self, folder: Path, registered: Registered) -> Manifest:
         manifest = verify(folder)
@@ -134,7 +139,8 @@ class Loader:
                     key = f"{self._settings.model_name}/{registered.version}/{name}"
                     (fresh / name).write_bytes(self._objects.get(BUCKET, key))
                 self._verified(fresh, registered)
-                shutil.rmtree(folder, ignore_errors=True)
+                if folder.exists() and not self._holds(folder, registered):
+                    shutil.rmtree(folder, ignore_errors=True)
                 with suppress(OSError):  # another process was faster; what it put there is verified again before use
                     fresh.rename(folder)
         except OSError as error:

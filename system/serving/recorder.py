@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.2
 _LONGEST_PAUSE_S = 5.0
+_RETRY_AT_STOP_S = 0.5
 _BATCH_ROWS = 1000
 
 
@@ -81,7 +82,7 @@ class Recorder:
                 break
             pause_s = _INTERVAL_S if written else min(pause_s * 2, _LONGEST_PAUSE_S)
             if stopping:
-                sleep(_INTERVAL_S)  # the event is set: waiting on it would spin
+                sleep(_RETRY_AT_STOP_S)  # the event is set: waiting on it would spin
         if self._connection is not None:
             self._connection.close()
 

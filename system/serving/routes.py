@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
@@ -33,11 +33,10 @@ _IMAGE_BODY = {
 }
 
 
-def router(service: Service) -> APIRouter:
-    """The routes, answered by `service`."""
-    routes = APIRouter()
+def add(app: FastAPI, service: Service) -> None:
+    """Put the routes, answered by `service`, onto the application itself: an included router costs each request a second pass."""
 
-    @routes.post(
+    @app.post(
         "/predict",
         response_model=Prediction,
         summary="Classify one image",
@@ -48,19 +47,19 @@ def router(service: Service) -> APIRouter:
         body = await service.predict(request.headers, request.receive, Exchange.of(request.scope))
         return Response(body, media_type="application/json")
 
-    @routes.get("/health/live", summary="Does the process answer?")
+    @app.get("/health/live", summary="Does the process answer?")
     async def live() -> Live:
         return Live()
 
-    @routes.get("/health/ready", summary="Should it get requests?", responses=_problems(503))
+    @app.get("/health/ready", summary="Should it get requests?", responses=_problems(503))
     async def ready() -> Ready:
         return Ready(replica=service.settings.replica, model_version=service.require_ready().version)
 
-    @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:
         return Response(telemetry.exposition(), media_type=telemetry.EXPOSITION_TYPE)
 
-    return routes
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -68,7 +67,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _PROBLEMS[status], "content": {PROBLEM_TYPE: schema}} for status in statuses}
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def _document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document: what the routes say, plus the shape of an error and the API key."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)

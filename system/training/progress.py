@@ -32,14 +32,15 @@ class Progress:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         moving = self._console.is_terminal and not self._console.is_dumb_terminal
         outcome = ("FAILED", "red")
-        with Bars(*columns, console=self._console, transient=True, disable=not moving) as bars:
-            step = Step(name, bars, None if moving else self._console)
-            try:
+        bars = Bars(*columns, console=self._console, transient=True, disable=not moving)
+        step = Step(name, bars, None if moving else self._console)
+        try:
+            with bars:
                 yield step
-                outcome = ("ok", "green")
-            finally:
-                line = Text(f"  {name:<12}{time.monotonic() - started:6.1f} s   {step.said:<72} ").append(*outcome)
-                self._console.print(line, soft_wrap=True)
+            outcome = ("ok", "green")
+        finally:
+            line = Text(f"  {name:<12}{time.monotonic() - started:6.1f} s   {step.said:<72} ").append(*outcome)
+            self._console.print(line, soft_wrap=True)
 
 
 class Step:

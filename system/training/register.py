@@ -232,7 +232,8 @@ def _create_version(client: MlflowClient, settings: TrainSettings, run_id: str, 
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    return str(client.create_model_version(settings.model_name, source, run_id, tags).version)
+    made = client.create_model_version(settings.model_name, source, run_id, tags, await_creation_for=0)  # it is there at once
+    return str(made.version)
 
 
 def _git_sha(folder: Path) -> str:

@@ -168,9 +168,10 @@ def run(settings: TrainSettings, progress: Progress | None = None, results: Cons
 def summary(result: TrainResult) -> Table:
     """The outcome for people: each score beside that of the model it replaces."""
     evaluation, before = result.evaluation, result.evaluation.production_scores
+    sha = result.manifest.git_sha  # 40 digits, perhaps with -dirty behind them
     table = Table(
         title=f"{result.manifest.model} version {result.manifest.version}, trained with {result.manifest.dataset_version}",
-        caption=f"{evaluation.images} test images, {sum(result.seconds.values()):.1f} s, code {result.manifest.git_sha[:12]}",
+        caption=f"{evaluation.images} test images, {sum(result.seconds.values()):.1f} s, code {sha[:12]}{sha[40:]}",
         box=box.SIMPLE,
         min_width=72,
     )

@@ -33,7 +33,8 @@ class Service:
         after: services and tasks that must be ready first.
         stop_signal: the signal that ends it in good order.
         account: whom it runs as, None for ourselves.
-        niceness: 5 for what only watches, so that predictions go first on a busy machine.
+        niceness: 5, so that the load generator, which stands for users elsewhere, is never starved by the system it measures;
+            10 for what only watches.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Service:
     after: tuple[str, ...] = ()
     stop_signal: Signals = SIGTERM
     account: str | None = None
-    niceness: int = 0
+    niceness: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +132,13 @@ def _tracking(layout: Layout) -> list[Service | Task]:
             },
             check=lambda: _answers(layout.url("mlflow") + "/health"),
             after=("roles",),
-            niceness=5,
+            niceness=10,
         ),
     ]  # fmt: skip
 
 
-def _system_environment(layout: Layout) -> dict[str, str]:
+def system_environment(layout: Layout) -> dict[str, str]:
+    """What every role of the system is told."""
     return {
         **base_environment(layout),
         "ML_OBJECTS_URL": layout.objects.as_uri(),
@@ -150,7 +152,7 @@ def _training(layout: Layout) -> Task:
         name="train",
         skip=lambda: _has_production_model(layout),
         command=(sys.executable, "-m", "system", "train"),
-        environment=_system_environment(layout),
+        environment=system_environment(layout),
         after=("mlflow",),
     )
 
@@ -160,7 +162,7 @@ def _replica(layout: Layout, name: str) -> Service:
         name=name,
         command=(sys.executable, "-m", "system", "serve"),
         environment={
-            **_system_environment(layout),
+            **system_environment(layout),
             "PGPASSFILE": str(layout.secrets / "passfile"),
             "ML_PORT": str(layout.ports[name]),
             "ML_REPLICA": name,
@@ -222,7 +224,7 @@ def _monitoring(layout: Layout) -> list[Service | Task]:
                 environment={**base_environment(layout), **program.environment, **extra},
                 check=_checker(layout.url(name) + ready_path),
                 after=after.get(name, ("configure",)),
-                niceness=5,
+                niceness=10,
             )
         )
     return services

@@ -84,7 +84,8 @@ def _belongs(process: psutil.Process, home: Path) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        if process.environ().get("SRE_SYSTEM") == str(home):
+        # A restored place lies below the home of the system whose backup it holds, and ends with it.
+        if Path(process.environ().get("SRE_SYSTEM", "/")).is_relative_to(home):
             return True
         if process.name() not in _OVERWRITE_ENVIRONMENT:
             return False

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, get_args
 
-from sre.errors import SreError
+from sre.errors import CannotRun
 from sre.targets.local import prepare, processes, state
 from sre.targets.local.layout import Layout, Parts, claim_ports, replica_names, unprivileged_account
 from sre.targets.local.plan import Service, Task, nodes
@@ -26,12 +26,13 @@ from sre.targets.local.plan import Service, Task, nodes
 READY_WITHIN_S = 90.0
 TASK_WITHIN_S = 600.0
 STOP_WITHIN_S = 15.0
+START_ATTEMPTS = 3
 # As Kubernetes does: again at once, then later and later, and from the beginning after a calm while.
 _FIRST_DELAY_S, _LONGEST_DELAY_S, _CALM_S = 1.0, 60.0, 60.0
 _LOG_LIMIT_BYTES = 20_000_000
 
 
-class StartFailed(SreError):
+class StartFailed(CannotRun):
     """A service or task did not become ready."""
 
 
@@ -115,7 +116,7 @@ class Supervisor:
 
     async def _serve(self, service: Service) -> None:
         delay = 0.0
-        command = service.command if not service.niceness else ("nice", "-n", str(service.niceness), *service.command)
+        command = ("nice", "-n", str(service.niceness), *service.command)
         while not self.stopping.is_set():
             began = time.monotonic()
             process = await self._spawn(service.name, command, dict(service.environment), service.account)
@@ -149,9 +150,9 @@ class Supervisor:
                     f"its last words: {self._last_words(service.name)}"
                 )
             await asyncio.wait({ended}, timeout=0.1)
-        if ended.done() and not self.stopping.is_set() and not self.ready[service.name].is_set():
-            if time.monotonic() > deadline or self.state.services[service.name].restarts >= 3:
-                raise StartFailed(f"{service.name} keeps ending; its last words: {self._last_words(service.name)}")
+        never = ended.done() and not self.stopping.is_set() and not self.ready[service.name].is_set()
+        if never and self.state.services[service.name].restarts >= START_ATTEMPTS:
+            raise StartFailed(f"{service.name} keeps ending; its last words: {self._last_words(service.name)}")
 
     async def _spawn(self, name: str, command: tuple[str, ...], environment: dict[str, str], account: str | None) -> Process:
         self._note(name, state="starting")

@@ -35,7 +35,7 @@ class LocalTarget:
     """
 
     name = "local"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.BACKUPS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.BACKUPS, Capability.TRAINING})
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout

@@ -16,10 +16,10 @@ MakeRecording = Callable[..., tuple[Recording, Samples]]
 WALL = 1_800_000_000.0
 
 
-def compare(make: MakeRecording, requests: float, *, load: dict[str, Any] | None = None, **counted: Any) -> Agreement:
+def compare(make: MakeRecording, requests: float, *, failed: Any = (), **counted: Any) -> Agreement:
     """A load of 6,000 requests in 60 s, and what the servers counted around it."""
     server = replace(Counted(start=WALL - 10, end=WALL + 70, requests=requests, errors=0.0, resets=0), **counted)
-    return agreement(*make(**(load or {})), server, scrape_seconds=2.0)
+    return agreement(*make(failed=failed), server, scrape_seconds=2.0)
 
 
 @pytest.mark.parametrize("requests", [6000.0, 5945.0, 6055.0])
@@ -37,7 +37,7 @@ def test_another_count_is_a_finding_with_both_numbers(make_recording: MakeRecord
 
 def test_a_span_inside_the_load_is_uncertain_by_one_scrape_at_each_end(make_recording: MakeRecording) -> None:
     # From second 10 to 50 at 100/s: 4,000 requests, and 2 s more or less at each end, 1 % on top.
-    inside = {"start": WALL + 10, "end": WALL + 50}
+    inside: dict[str, Any] = {"start": WALL + 10, "end": WALL + 50}
     assert compare(make_recording, 3600.0, **inside).agree
     assert compare(make_recording, 4440.0, **inside).agree
     assert not compare(make_recording, 3540.0, **inside).agree
@@ -45,10 +45,9 @@ def test_a_span_inside_the_load_is_uncertain_by_one_scrape_at_each_end(make_reco
 
 
 def test_what_the_client_gave_up_may_have_been_answered(make_recording: MakeRecording) -> None:
-    load = {"failed": range(500)}
-    assert compare(make_recording, 5500.0, load=load).agree
-    assert compare(make_recording, 6000.0, load=load).agree
-    assert not compare(make_recording, 6100.0, load=load).agree
+    assert compare(make_recording, 5500.0, failed=range(500)).agree
+    assert compare(make_recording, 6000.0, failed=range(500)).agree
+    assert not compare(make_recording, 6100.0, failed=range(500)).agree
 
 
 def test_a_retry_behind_the_ingress_is_counted_twice_by_the_servers(make_recording: MakeRecording) -> None:
@@ -96,7 +95,7 @@ def test_one_source_alone_does_not_agree(make_recording: MakeRecording) -> None:
     ],
     ids=str,
 )
-def test_counters_that_are_no_numbers_do_not_agree(make_recording: MakeRecording, counted: dict[str, float]) -> None:
+def test_counters_that_are_no_numbers_do_not_agree(make_recording: MakeRecording, counted: dict[str, Any]) -> None:
     found = compare(make_recording, **({"requests": 6000.0} | counted))
     assert not found.agree
     assert "not numbers" in found.findings[0]
@@ -117,4 +116,4 @@ def test_a_client_that_recorded_nothing_does_not_agree(make_recording: MakeRecor
 
 @given(answered=st.integers(0, 6000))
 def test_servers_that_counted_nothing_never_agree_with_a_client_that_sent(make_recording: MakeRecording, answered: int) -> None:
-    assert not compare(make_recording, 0.0, load={"failed": range(answered, 6000)}).agree
+    assert not compare(make_recording, 0.0, failed=range(answered, 6000)).agree

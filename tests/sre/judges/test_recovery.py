@@ -11,6 +11,7 @@ from sre.promises import promise
 from sre.verdict import Outcome
 
 PROMISE = promise("pod-recovery")
+TIMES = st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, -math.inf])
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_the_sentence_names_event_and_time() -> None:
     assert never.line() == "never of 30 s"
 
 
-@given(st.none() | st.floats(), st.floats())
+@given(st.none() | TIMES, TIMES)
 def test_kept_needs_a_time_below_the_bound(seconds: float | None, watched: float) -> None:
     judged = recovery(PROMISE, seconds, watched=watched, event="full service")
     if judged.outcome is Outcome.KEPT:

@@ -138,13 +138,13 @@ def launch(make_endpoints: Callable[..., Endpoints], folder: Path, bodies: Path)
 
 
 @pytest.fixture
-def make_endpoints(tmp_path: Path, authority: Authority) -> Callable[..., Endpoints]:
+def make_endpoints(tmp_path: Path, authority: Authority, bodies: Path) -> Callable[..., Endpoints]:
     def make(port: int, ca_file: Path = authority.ca_file) -> Endpoints:
         key_file = tmp_path / "api-key"
         key_file.write_text(API_KEY + "\n", encoding="ascii")
         return Endpoints(
             ingress=f"https://127.0.0.1:{port}", ca_file=ca_file, api_key_file=key_file,
-            prometheus="", alertmanager="", mlflow="", database="", passfile=tmp_path,
+            prometheus="", alertmanager="", mlflow="", database="", passfile=tmp_path, bodies=bodies,
         )  # fmt: skip
 
     return make

@@ -78,7 +78,8 @@ def test_the_graph_says_what_the_network_says(network: ResNet8, folder: Path) ->
     assert found.holds
     assert found.largest_difference < 1e-5
     answers = artifact.probabilities(folder / ONNX_NAME, pixels(300))
-    assert (answers.shape, answers.dtype) == ((300, 10), np.float32)
+    assert answers.shape == (300, 10)
+    assert answers.dtype == np.float32
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
 
 

@@ -77,7 +77,9 @@ class Registry:
         if self.body is not None:
             return self.status, self.body
         if not self.version:
-            return 400, json.dumps({"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias production not found."})
+            return 400, json.dumps(
+                {"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias production not found."}
+            )
         tags = [{"key": key, "value": value} for key, value in self.tags.items()]
         return self.status, json.dumps({"model_version": {"name": MODEL_NAME, "version": self.version, "tags": tags}})
 

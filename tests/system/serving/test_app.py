@@ -24,7 +24,9 @@ async def until_ready(client: httpx.AsyncClient, within_s: float = 10) -> httpx.
     return response
 
 
-async def test_a_prediction_is_answered_and_recorded_bit_for_bit(place: Any, running: Any, database_url: str, make_picture: Any) -> None:
+async def test_a_prediction_is_answered_and_recorded_bit_for_bit(
+    place: Any, running: Any, database_url: str, make_picture: Any
+) -> None:
     migrate(database_url)
     place.publish("7")
     async with running(place.settings(database_url=database_url, replica="serving-2")) as (_, client):
@@ -57,9 +59,10 @@ async def test_it_is_live_at_once_and_ready_when_the_model_is(place: Any, runnin
 
 async def test_a_loaded_model_outlives_registry_and_database(place: Any, running: Any, make_picture: Any) -> None:
     place.publish()
-    async with running(place.settings()) as (_, client):  # the settings name a database that is not there
+    async with running(place.settings()) as (service, client):  # the settings name a database that is not there
         await until_ready(client)
         place.registry.status = 503
+        service.recorder._capacity = 0
         answers = [await client.post("/predict", content=make_picture(seed=seed), headers=JPEG) for seed in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 200]
 
@@ -69,6 +72,7 @@ async def test_draining_takes_readiness_and_still_answers(place: Any, running: A
     async with running(place.settings()) as (service, client):
         await until_ready(client)
         service.draining = True
+        service.recorder._capacity = 0
         refused = await client.get("/health/ready")
         assert (refused.status_code, "shutting down" in refused.json()["detail"]) == (503, True)
         assert (await client.post("/predict", content=make_picture(), headers=JPEG)).status_code == 200

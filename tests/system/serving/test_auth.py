@@ -43,12 +43,12 @@ def test_every_listed_key_passes_and_no_other(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_not_right_is_refused_without_quoting_it(tmp_path: Path, document: Any, said: str) -> None:
-    with pytest.raises(ValueError, match="keys.json is not") as caught:
+    with pytest.raises(ValueError, match=r"keys\.json is not") as caught:
         Keys(_file(tmp_path, document))
     assert said in str(caught.value)
     assert "a-real-key" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="absent.json cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"absent\.json cannot be read: No such file"):
         Keys(tmp_path / "absent.json")

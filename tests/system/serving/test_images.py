@@ -85,7 +85,9 @@ def test_a_file_of_another_type_is_refused(content: bytes, declared: str | None)
 @given(st.binary(max_size=300))
 def test_any_image_survives_the_form(content: bytes) -> None:
     boundary = b"a-boundary-that-no-random-bytes-hold"
-    body = part(content, content_type="image/png").replace(b"--B\r\n", b"--" + boundary + b"\r\n", 1) + b"--" + boundary + b"--\r\n"
+    body = (
+        part(content, content_type="image/png").replace(b"--B\r\n", b"--" + boundary + b"\r\n", 1) + b"--" + boundary + b"--\r\n"
+    )
     assert single_image(body, FORM, boundary) == (content, "image/png")
 
 

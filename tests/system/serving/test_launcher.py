@@ -32,7 +32,7 @@ class Process:
         with log.open("wb") as out:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "system", "serve"],
-                env={**os.environ, **environment, "ML_PORT": str(port)},
+                env={**os.environ, **environment, "ML_PORT": str(port), "TMPDIR": str(log.parent)},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
@@ -88,8 +88,14 @@ def test_sigterm_finishes_what_is_in_flight_writes_the_log_and_exits_0(
     assert process.predict(make_picture()).headers["X-Model-Version"] == "3"
     image = make_picture()
     with socket.create_connection(("127.0.0.1", process.port), timeout=10) as slow:
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
-        slow.sendall(head.encode() + image[:100])
+        head = [
+            "POST /predict HTTP/1.1",
+            "Host: x",
+            f"X-API-Key: {KEY}",
+            "Content-Type: image/jpeg",
+            f"Content-Length: {len(image)}",
+        ]
+        slow.sendall("\r\n".join([*head, "", ""]).encode() + image[:100])
         process.until("/health/live", 200)  # by now the first half has been read
         process.popen.send_signal(signal.SIGTERM)
         _until_refused(process)
@@ -118,12 +124,18 @@ def test_serving_loads_no_torch_and_no_mlflow(place: Any, start: Callable[..., P
     process = start(place.environment() | {"PYTHONPROFILEIMPORTTIME": "1"})
     process.until("/health/ready", 200)
     assert process.end() == 0
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in process.log.read_text().splitlines() if "import time:" in line}
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in process.log.read_text().splitlines()
+        if "import time:" in line
+    }
     assert "onnxruntime" in imported
     assert not imported & {"torch", "mlflow", "sklearn", "onnx"}
 
 
-def test_a_worker_that_dies_is_replaced_and_the_counts_stay_right(place: Any, start: Callable[..., Process], make_picture: Any) -> None:
+def test_a_worker_that_dies_is_replaced_and_the_counts_stay_right(
+    place: Any, start: Callable[..., Process], make_picture: Any
+) -> None:
     place.publish()
     process = start(place.environment(workers=2))
     process.until("/health/ready", 200)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from system.config import BUCKETS
-from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore, StorageError
+from system.errors import StorageError
+from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore
 
 BUCKET = "ml-datasets"
 
@@ -64,7 +65,23 @@ def test_delete_removes_and_may_be_repeated(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "/etc/passwd", "..", "../ml-backups/x", "a/../../x", "a//b", "a/", "./a", ".upload-x", "a\\b", "a\0b", "a b", "a\n", "é"]
+    "key",
+    [
+        "",
+        "/etc/passwd",
+        "..",
+        "../ml-backups/x",
+        "a/../../x",
+        "a//b",
+        "a/",
+        "./a",
+        ".upload-x",
+        "a\\b",
+        "a\0b",
+        "a b",
+        "a\n",
+        "é",
+    ],
 )
 def test_no_key_leaves_its_bucket(store: ObjectStore, key: str) -> None:
     for refused in (

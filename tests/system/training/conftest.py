@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -64,7 +66,12 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", (folder / "artifacts").as_uri()]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        (folder / "artifacts").as_uri(),
+    ]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     log = folder / "log"
     with log.open("wb") as output:
@@ -80,7 +87,8 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         try:
             server.wait(_DOWN_WITHIN_S)
         finally:
-            os.killpg(server.pid, signal.SIGKILL) if _group_lives(server.pid) else None
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)  # a worker that outlived the server
 
 
 def _await_health(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -100,20 +108,14 @@ def _await_health(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     pytest.fail(f"mlflow server not up after {_UP_WITHIN_S:.0f} s (last: {seen}):\n{log.read_text()[-2000:]}")
 
 
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.fixture
 def make_settings(mlflow_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> MakeSettings:
     """Settings whose store is the test's own and whose model has the test's name."""
 
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", request.node.name).strip("-")
+
     def make(**changed: Any) -> TrainSettings:
-        own = {"objects_url": (tmp_path / "objects").as_uri(), "mlflow_url": mlflow_url, "model_name": request.node.name}
+        own = {"objects_url": (tmp_path / "objects").as_uri(), "mlflow_url": mlflow_url, "model_name": name}
         return TrainSettings(**(own | {"epochs": 1} | changed))
 
     return make

@@ -15,7 +15,8 @@ def test_pixels_and_labels_are_those_of_the_paths(objects: ObjectStore, dataset:
     found = features(objects, dataset, splits)
     files = {file.path: file for file in dataset.files}
     for part, paths in ((found.train, splits.train), (found.validation, splits.validation), (found.test, splits.test)):
-        assert (part.images.shape, part.images.dtype) == ((len(paths), 32, 32, 3), np.uint8)
+        assert part.images.shape == (len(paths), 32, 32, 3)
+        assert part.images.dtype == np.uint8
         assert part.labels.tolist() == [files[path].label for path in paths]
         body = objects.get(BUCKET, f"{dataset.version}/{paths[-1]}")
         np.testing.assert_array_equal(part.images[-1:], to_tensor(body, files[paths[-1]].media_type, max_pixels=1024))

@@ -1,0 +1,77 @@
+"""`sre report`, `sre verify`, `sre undo`: what runs left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sre.cli import output
+from sre.cli.output import AsJson
+from sre.config import Settings
+from sre.errors import EvidenceDamaged, ExitCode, UndoIncomplete
+
+Run = Annotated[str | None, typer.Argument(help="Id of a run or path to its folder; the newest when left out.")]
+
+
+def report(run: Run = None, as_json: AsJson = False) -> None:
+    """Print the text of a run again, from its files alone; the exit code is the run's."""
+    from sre.evidence import bundle, codec, text  # noqa: PLC0415 - only where it is used
+
+    record = bundle.load(_folder(run))
+    if as_json:
+        typer.echo(codec.dump(record), nl=False)
+    else:
+        output.console().print(text.run_rich(record))
+    raise typer.Exit(record.exit_code)
+
+
+def verify(run: Run = None, as_json: AsJson = False) -> None:
+    """Check a run without trusting it: checksums, journal, and every verdict computed anew from the raw samples."""
+    from sre.drills.run import verify as check  # noqa: PLC0415 - only where it is used
+
+    folder = _folder(run)
+    wrong = check(folder)
+    if as_json:
+        output.document("sre.verify/1", {"run": folder.name, "holds": not wrong, "wrong": wrong})
+        raise typer.Exit(ExitCode.CANNOT_RUN if wrong else ExitCode.KEPT)
+    if wrong:
+        raise EvidenceDamaged(f"{folder.name} does not hold: {'; '.join(wrong)}")
+    typer.echo(f"{folder.name} holds: every file is unaltered, every verdict follows from the raw samples")
+
+
+def undo(
+    run: Annotated[str | None, typer.Option("--run", help="Id of a run; all runs with something left to undo when left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take back what drills left changed, as after a crash. Safe to repeat."""
+    from sre.drills.run import attach_handle, undo as take_back  # noqa: PLC0415 - only where it is used
+    from sre.evidence import bundle  # noqa: PLC0415 - the same
+    from sre.faults.ledger import LEDGER_NAME, Ledger  # noqa: PLC0415 - the same
+    from sre.targets.local.target import attach  # noqa: PLC0415 - the same
+
+    settings = Settings()
+    folders = [bundle.find(settings.evidence, run)] if run else bundle.runs(settings.evidence)
+    done: dict[str, list[str]] = {}
+    for folder in folders:
+        if not Ledger(folder / LEDGER_NAME).pending():
+            continue
+        handle = attach_handle(folder)
+        if handle is None:
+            raise UndoIncomplete(f"{folder.name} ran on a target that ended with its process; nothing can be undone")
+        done[folder.name] = take_back(folder, attach(Path(handle.partition(":")[2]), settings.tools))
+    if as_json:
+        output.document("sre.undo/1", {"undone": done})
+        return
+    for name, sentences in done.items():
+        typer.echo(f"{name}: {'; '.join(sentences)}")
+    if not done:
+        typer.echo("nothing is left to undo")
+
+
+def _folder(run: str | None) -> Path:
+    from sre.evidence import bundle  # noqa: PLC0415 - only where it is used
+
+    root = Settings().evidence
+    return bundle.find(root, run) if run else bundle.latest(root)

@@ -1,0 +1,45 @@
+"""`sre`: the table of contents. Each command lives in a sibling and imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from sre.cli import drills, evidence, output, slo, system, tools
+from sre.errors import ExitCode, SreError
+
+_CODES = "  \n".join(f"**{code.value}** {code.meaning}" for code in ExitCode)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Prove every promise of the production ML system, on the running system, with evidence.",
+    epilog=f"Exit codes:  \n{_CODES}",
+)
+app.command()(system.up)
+app.command()(system.down)
+app.command()(system.status)
+app.command()(drills.drill)
+app.command()(drills.gameday)
+app.command()(evidence.report)
+app.command()(evidence.verify)
+app.command()(evidence.undo)
+app.command()(slo.slo)
+app.command()(tools.doctor)
+app.add_typer(tools.app, name="tools")
+
+
+def main() -> NoReturn:
+    """Run a command. What the toolkit raises on purpose ends with its message and its exit code."""
+    try:
+        app()
+    except SreError as error:
+        output.fail(error, as_json="--json" in sys.argv)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        output.narrate("interrupted")
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.KEPT)

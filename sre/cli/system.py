@@ -1,0 +1,78 @@
+"""`sre up`, `sre down`, `sre status`: the local system."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sre.cli import output
+from sre.cli.output import AsJson
+from sre.config import Settings
+from sre.errors import ExitCode, TargetUnavailable
+
+
+def up(
+    replicas: Annotated[int | None, typer.Option(min=1, max=20, help="Serving replicas; a running system keeps its own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Begin the system on this machine, or join the one that runs: nginx, API replicas, PostgreSQL, MLflow, Prometheus,
+    Alertmanager. The first time it also trains a model. Ctrl-C ends what was begun."""  # noqa: D205, D209 - one paragraph of help
+    from sre.targets.local import target  # noqa: PLC0415 - only where it is used
+
+    settings = Settings()
+    with output.progress() as narrator:
+        system, begun = target.up(
+            settings.home, settings.tools, replicas=replicas or settings.replicas, say=narrator.change
+        )
+    endpoints = system.endpoints
+    addresses = {
+        "ingress": endpoints.ingress, "mlflow": endpoints.mlflow, "prometheus": endpoints.prometheus,
+        "alertmanager": endpoints.alertmanager,
+    }  # fmt: skip
+    files = {"ca_file": str(endpoints.ca_file), "api_key_file": str(endpoints.api_key_file)}
+    if as_json:
+        output.document("sre.up/1", {"begun": begun, "home": str(settings.home), **addresses, **files})
+        return
+    output.table(("what", "where"), [*addresses.items(), *files.items()])
+
+
+def down(
+    purge: Annotated[bool, typer.Option(help="Also delete database, objects, metrics and secrets.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End the system of this machine, also after its supervisor was killed. Data stay unless purged."""
+    from sre.targets.local import target  # noqa: PLC0415 - only where it is used
+
+    settings = Settings()
+    left = target.down(settings.home, purge=purge)
+    if as_json:
+        output.document("sre.down/1", {"home": str(settings.home), "purged": purge, "ended_by_force": left})
+        return
+    output.narrate(f"nothing of {settings.home} runs any more{'; its data are deleted' if purge else ''}")
+    if left:
+        output.narrate(f"ended by force: {', '.join(left)}")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show every service: state, process, restarts, and what its check last saw."""
+    from sre.targets.local import processes, state  # noqa: PLC0415 - only where it is used
+
+    settings = Settings()
+    current = state.read(settings.home)
+    if current is None:
+        raise TargetUnavailable(f"no system runs in {settings.home}; run `sre up`")
+    supervised = processes.alive(current.supervisor)
+    services = {
+        name: {"state": item.state, "pid": item.process.partition("@")[0], "restarts": item.restarts, "last": item.last}
+        for name, item in current.services.items()
+    }
+    overall = current.state if supervised else "without a supervisor"
+    if as_json:
+        output.document("sre.status/1", {"state": overall, "why": current.why, "services": services})
+    else:
+        rows = [(name, str(item["state"]), str(item["pid"]), str(item["restarts"]), str(item["last"])[:60]) for name, item in services.items()]
+        output.table(("service", "state", "pid", "restarts", "last seen"), rows, right=frozenset({"pid", "restarts"}))
+        output.narrate(f"{settings.home}: {overall} {current.why}".rstrip())
+    if not supervised or current.state != "ready":
+        raise typer.Exit(ExitCode.CANNOT_RUN)

@@ -1,0 +1,34 @@
+"""What the judges of all drills under load have in common: two sources must agree, and the generator must not be the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sre.drills.base import Case, Judgement
+from sre.judges.agreement import Counted, agreement
+from sre.judges.ruling import doubt
+from sre.load.saturation import saturation
+from sre.verdict import Outcome, Verdict
+
+
+def judgement(case: Case, of_users: Sequence[Verdict], of_watchers: Sequence[Verdict] = (), *, may_stop: bool = False) -> Judgement:
+    """Verdicts of a drill under load, doubted where their evidence may not tell the truth.
+
+    A generator that was itself the bottleneck overturns kept and broken verdicts on the users' samples: its own delay is in
+    them. Servers that counted something else than the users saw overturn every verdict that was kept.
+
+    Args:
+        case: of the drill.
+        of_users: verdicts on the samples.
+        of_watchers: verdicts on what others saw meanwhile: replicas, alerts. They come first.
+        may_stop: the drill ends its load itself.
+    """
+    recording, samples = case.load()
+    counts = case.server_counts()
+    saturated = saturation(recording, samples, may_stop=may_stop)
+    counted = None if counts is None else Counted(**{key: asdict(counts)[key] for key in Counted.__dataclass_fields__})
+    agreed = agreement(recording, samples, counted, scrape_seconds=float(case.facts.get("scrape_s", 0.0)))
+    both = frozenset({Outcome.KEPT, Outcome.BROKEN})
+    verdicts = (*of_watchers, *(doubt(verdict, saturated, both) for verdict in of_users))
+    return Judgement(tuple(doubt(verdict, agreed.findings) for verdict in verdicts), (*saturated, *agreed.findings))

@@ -1,0 +1,178 @@
+"""One run: some drills on one target, one folder of evidence, one exit code. Also the way back: verdicts anew from the folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from sre.config import PROJECT
+from sre.drills.base import Case, Context, Drill, Options, read_case
+from sre.drills.catalog import DRILLS
+from sre.drills.lifecycle import conduct
+from sre.errors import EvidenceDamaged, ExitCode, SreError
+from sre.evidence import bundle, codec, journal
+from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
+from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.promises import promise
+from sre.targets.base import Observers, Target
+from sre.verdict import Outcome, combine
+
+
+class Narrator(Protocol):
+    """Who tells people how a run goes."""
+
+    def drill(self, name: str, sentence: str, target: str) -> None:
+        """A drill begins."""
+        ...
+
+    def step(self, step: StepRecord) -> None:
+        """A step has ended."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Something to show until the next step ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that is over: its record and its folder."""
+
+    record: RunRecord
+    folder: Path
+
+
+def run(  # noqa: PLR0913 - each is a part of what a run is
+    drills: Sequence[Drill], target: Target, observers: Observers, *, root: Path, name: str, options: Options, narrator: Narrator
+) -> Finished:
+    """Carry out drills one after the other; the first that leaves something changed, or is interrupted, is the last.
+
+    Args:
+        drills: in order.
+        target, observers: the system, and those who watch it.
+        root: folder of all evidence.
+        name: of the run, becomes part of its id.
+        options: for every drill.
+        narrator: is told of everything.
+    """
+    clock = target.clock
+    evidence = bundle.create(root, name, clock)
+    ledger = Ledger(evidence.folder / LEDGER_NAME)
+    started = clock.wall()
+    environment = {**machine(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], **target.describe()}
+    evidence.journal.write("run", name=name, target=target.name, handle=target.handle)
+    records: list[DrillRecord] = []
+    exit_code: ExitCode | None = None
+    for drill in drills:
+        narrator.drill(drill.name, promise(drill.promises[0]).sentence, target.name)
+        context = Context(
+            drill.name, target, observers, evidence.drill_folder(drill.name), evidence.journal, ledger, options, narrator.say
+        )
+        ended = conduct(drill, context, narrator.step)
+        records.append(ended.record)
+        if not ended.undone:
+            exit_code = ExitCode.UNDO_INCOMPLETE
+        elif ended.interrupted:
+            exit_code = ExitCode.INTERRUPTED
+        if exit_code is not None:
+            break
+    outcome = combine(record.outcome for record in records)
+    record = RunRecord(
+        id=evidence.id, title=f"{name} on {target.name}", target=target.name, started=started, ended=clock.wall(),
+        outcome=outcome, exit_code=exit_code if exit_code is not None else outcome.exit_code, drills=tuple(records),
+        environment=environment,
+    )  # fmt: skip
+    evidence.seal(record)
+    return Finished(record, evidence.folder)
+
+
+def verify(folder: Path) -> list[str]:
+    """Check a run as someone who trusts none of it would: files against checksums, journal chain, every verdict computed anew.
+
+    Returns:
+        What is wrong, one sentence each; empty when the evidence holds.
+
+    Raises:
+        EvidenceDamaged: the record itself cannot be read.
+    """
+    record = bundle.load(folder)
+    broken_journal = journal.problems(folder / bundle.JOURNAL)
+    wrong = [*bundle.verify_checksums(folder), *broken_journal]
+    if broken_journal:
+        return wrong
+    events = journal.read(folder / bundle.JOURNAL)
+    for drill in record.drills:
+        wrong += _rejudge(drill, folder, _facts(events, drill.name))
+    outcome = combine(drill.outcome for drill in record.drills)
+    if outcome is not record.outcome:
+        wrong.append(f"the run's outcome is recorded as {record.outcome}, its drills say {outcome}")
+    return wrong
+
+
+def undo(folder: Path, target: Target) -> list[str]:
+    """Take back whatever a run left changed. Returns one sentence per change. Raises UndoIncomplete."""
+    return Ledger(folder / LEDGER_NAME).replay(target)
+
+
+def machine() -> dict[str, Any]:
+    """What a run ran on: hardware, system, Python, commit."""
+    commit = subprocess.run(
+        ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12"],
+        capture_output=True, text=True, timeout=10, check=False,
+    )  # fmt: skip
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def _facts(events: list[dict[str, Any]], drill: str) -> dict[str, Any]:
+    return {event["name"]: event["value"] for event in events if event["event"] == "fact" and event["drill"] == drill}
+
+
+def _rejudge(drill: DrillRecord, folder: Path, facts: dict[str, Any]) -> list[str]:
+    if drill.name not in DRILLS:
+        return [f"drill {drill.name} does not exist here, so its verdicts cannot be computed anew"]
+    if codec.plain(drill.facts) != codec.plain(facts):
+        return [f"{drill.name}: the facts of the record are not those of the journal"]
+    failed = [Outcome.ERROR for step in drill.steps if step.result == "failed"]
+    if combine([*(verdict.outcome for verdict in drill.verdicts), *failed]) is not drill.outcome:
+        return [f"{drill.name}: its outcome is recorded as {drill.outcome}, its verdicts and steps say otherwise"]
+    if not drill.verdicts:
+        return []
+    try:
+        case: Case = read_case(folder / drill.folder, facts)
+        judged = DRILLS[drill.name]().judge(case)
+    except (SreError, KeyError, TypeError, ValueError) as error:
+        return [f"{drill.name}: its verdicts cannot be computed from what is there ({error!r})"]
+    wrong = []
+    if codec.plain(judged.verdicts) != codec.plain(drill.verdicts):
+        wrong.append(f"{drill.name}: the verdicts computed from the raw files are not those that were recorded")
+    if judged.findings != drill.findings:
+        wrong.append(f"{drill.name}: the findings computed from the raw files are not those that were recorded")
+    return wrong
+
+
+def attach_handle(folder: Path) -> str | None:
+    """The handle of the target that a run used, from its journal; None for one that lived in its own process.
+
+    Raises:
+        EvidenceDamaged: the journal does not begin with the run.
+    """
+    events = journal.read(folder / bundle.JOURNAL)
+    if not events or events[0]["event"] != "run":
+        raise EvidenceDamaged(f"the journal of {folder.name} does not begin with the run; undo by hand what its ledger names")
+    handle = events[0]["handle"]
+    return None if handle is None else str(handle)

@@ -1,0 +1,54 @@
+"""Drills on the local target: joined where it runs, or begun for a game day and ended after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sre.config import Settings
+from sre.drills import run
+from sre.drills.base import Drill, Options
+from sre.drills.catalog import DRILLS
+from sre.drills.world import World
+from sre.targets.local import target
+from sre.targets.local.prepare import SCRAPE_INTERVAL_S
+
+
+class Narrator(run.Narrator, Protocol):
+    """Also tells of changes outside drills."""
+
+    def change(self, line: str) -> None:
+        """Something has changed."""
+        ...
+
+
+def on_running(
+    settings: Settings, drills: Sequence[Drill], *, name: str, options: Options, narrator: run.Narrator
+) -> run.Finished:
+    """Run drills against the system that runs.
+
+    Raises:
+        TargetUnavailable: none runs.
+    """
+    system = target.attach(settings.home, settings.tools)
+    world = World(system.endpoints, float(SCRAPE_INTERVAL_S))
+    return run.run(drills, system, world, root=settings.evidence, name=name, options=options, narrator=narrator)
+
+
+def gameday(settings: Settings, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:
+    """Run every drill, on a system begun for it unless one runs already.
+
+    Args:
+        settings: where everything lies.
+        options: for every drill.
+        keep: leave a system that was begun here running.
+        narrator: is told of everything.
+    """
+    _, begun = target.up(settings.home, settings.tools, replicas=settings.replicas, say=narrator.change)
+    try:
+        drills = [kind() for kind in DRILLS.values()]
+        return on_running(settings, drills, name="gameday", options=options, narrator=narrator)
+    finally:
+        if begun and not keep:
+            narrator.change("ending the system that was begun for this game day")
+            target.down(settings.home)

@@ -1,0 +1,110 @@
+"""`training`: a model is trained on the running system, and users judge the one that serves: right answers on unseen images."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+
+from sre.drills.base import Case, Context, Drill, Judgement
+from sre.errors import CannotRun, StepFailed
+from sre.judges.quality import accuracy
+from sre.probes import http
+from sre.promises import promise
+from sre.targets.base import Capability
+from sre.targets.local.plan import system_environment
+from sre.targets.local.target import LocalTarget, newest_dataset
+
+TRAIN_WITHIN_S = 600.0
+
+
+class Training(Drill):
+    """No fault: what is proven is that training runs end to end, and that what serves is good."""
+
+    name = "training"
+    summary = "train a model, then let users judge the one that serves"
+    promises: ClassVar = ("model-quality",)
+    needs: ClassVar = frozenset({Capability.TRAINING})
+
+    def inject(self, context: Context) -> str:
+        """Train. Its exit status is noted and not believed: the registry and the users are asked."""
+        layout = _local(context).layout
+        command = [sys.executable, "-m", "system", "train"]
+        log = context.folder / "train.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=layout.run, env=system_environment(layout), stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            context.until(
+                lambda: (None if process.poll() is None else True, _last_line(log)),
+                within=TRAIN_WITHIN_S, what="the training to end", every=0.5,
+            )  # fmt: skip
+        finally:
+            process.kill()
+            process.wait()
+        context.note(train_exit=process.returncode)
+        return _last_line(log)
+
+    def prove_injected(self, context: Context) -> str:
+        """The registry names a model for production, with a checksum."""
+        url = f"{_local(context).endpoints.mlflow}/api/2.0/mlflow/registered-models/alias"
+        try:
+            answer = httpx.get(url, params={"name": "digits-resnet8", "alias": "production"}, timeout=10, trust_env=False)
+            version = answer.raise_for_status().json()["model_version"]
+            tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+            context.note(registered=version["version"], sha256=tags["sha256"], dataset=tags["dataset_version"])
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise StepFailed(f"the registry names no verifiable production model: {error!r}") from error
+        return f"version {context.facts['registered']} has the alias production"
+
+    def recover(self, context: Context) -> str:
+        """Send every image of the test split as a user would."""
+        target = _local(context)
+        folder = newest_dataset(target.layout)
+        labels = {file["path"]: str(file["label"]) for file in _document(folder / "manifest.json")["files"]}
+        answers: list[list[str | int]] = []
+        served: set[str] = set()
+        test = _document(folder / "splits.json")["test"]
+        for number, name in enumerate(test, start=1):
+            status, body = http.predict(target.endpoints, folder / name)
+            answers.append([name, labels[name], status, str(body.get("label", ""))])
+            served.add(str(body.get("model_version", "none")))
+            context.say(f"{number} of {len(test)} test images sent")
+        context.note(answers=answers, served=sorted(served))
+        right = sum(expected == label for _, expected, _, label in answers)
+        return f"{right} of {len(answers)} answers right, served by version {', '.join(sorted(served))}"
+
+    def judge(self, case: Case) -> Judgement:
+        """Share of right answers among all test images; no answer is a wrong one."""
+        facts = case.facts
+        if "answers" not in facts:
+            return Judgement(())
+        right = sum(status == 200 and expected == label for _, expected, status, label in facts["answers"])
+        findings = []
+        if facts["train_exit"]:
+            findings.append(f"the training ended with {facts['train_exit']} and promoted nothing; see train.log")
+        if facts["served"] != [facts["registered"]]:
+            findings.append(
+                f"the registry names version {facts['registered']}, version {', '.join(facts['served'])} serves: replicas load at start"
+            )
+        return Judgement((accuracy(promise("model-quality"), right, len(facts["answers"])),), tuple(findings))
+
+
+def _document(path: Path) -> dict[str, list[dict[str, str]]]:
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "no output yet"
+
+
+def _local(context: Context) -> LocalTarget:
+    if not isinstance(context.target, LocalTarget):
+        raise CannotRun(f"target {context.target.name} cannot train")
+    return context.target

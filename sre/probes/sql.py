@@ -1,0 +1,52 @@
+"""What the prediction log holds."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from sre.targets.base import Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One recorded prediction.
+
+    Attributes:
+        bits: its probabilities, float32, as hexadecimal of the big-endian bytes.
+        input_sha256: of the image, hexadecimal.
+    """
+
+    bits: str
+    input_sha256: str
+
+
+def float32_bits(values: Sequence[float]) -> str:
+    """Floats as hexadecimal of big-endian float32: equal strings are equal bits."""
+    return struct.pack(f">{len(values)}f", *values).hex()
+
+
+def prediction(endpoints: Endpoints, request_id: str) -> Prediction | None:
+    """The recorded prediction of a request, None when there is none. Raises psycopg.Error when the log cannot be asked."""
+    with _connect(endpoints) as connection:
+        # Binary, so that no text form of a float stands between the two bit patterns.
+        cursor = connection.cursor(binary=True)
+        row = cursor.execute("SELECT probabilities, input_sha256 FROM predictions WHERE request_id = %s", [request_id]).fetchone()
+    if row is None:
+        return None
+    digest = row[1].hex() if isinstance(row[1], bytes) else str(row[1])
+    return Prediction(float32_bits(row[0]), digest)
+
+
+def newest_prediction(endpoints: Endpoints) -> float | None:
+    """When the newest recorded prediction was made, seconds since the epoch; None when the log is empty."""
+    with _connect(endpoints) as connection:
+        row = connection.execute("SELECT extract(epoch FROM max(at))::float8 FROM predictions").fetchone()
+    return None if row is None else row[0]
+
+
+def _connect(endpoints: Endpoints) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(endpoints.database, passfile=str(endpoints.passfile), connect_timeout=10)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from system.config import MigrateSettings, ServeSettings, TrainSettings
+
+GOOD = {
+    "objects_url": "file:///srv/my%20objects",
+    "mlflow_url": "http://127.0.0.1:5000",
+    "database_url": "postgresql://u:hunter2@a:5432,b:5432/ml?target_session_attrs=read-write",
+    "api_keys_file": "/etc/keys.json",
+    "cache_dir": "/var/cache/ml",
+}
+
+
+def _serve(**changes: Any) -> ServeSettings:
+    return ServeSettings.model_validate(GOOD | changes)
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (GOOD | {"port": "8123"}).items():
+        monkeypatch.setenv(f"ML_{name.upper()}", value)
+    settings = ServeSettings()  # type: ignore[call-arg]
+    assert (settings.port, settings.workers) == (8123, 1)
+    assert settings.objects_folder == Path("/srv/my objects")
+    assert TrainSettings().min_accuracy == 0.85  # type: ignore[call-arg]
+    assert MigrateSettings().database_url.get_secret_value() == GOOD["database_url"]  # type: ignore[call-arg]
+
+
+def test_settings_do_not_change_and_do_not_show_secrets() -> None:
+    settings = _serve()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 9
+    assert "hunter2" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"objects_url": "s3://bucket"},
+        {"objects_url": "file://host/folder"},
+        {"objects_url": "/folder"},
+        {"database_url": "mysql://a/b"},
+        {"port": 0},
+        {"port": 65_536},
+        {"workers": 0},
+        {"log_level": "LOUD"},
+        {"registry_deadline_s": 0},
+        {"unknown": 1},
+    ],
+)
+def test_what_cannot_work_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _serve(**change)
