@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# Processes with a working folder of their own get these paths.
+Folder = Annotated[Path, AfterValidator(Path.resolve)]
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -36,7 +39,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="forbid")
 
-    home: Path = Field(default_factory=lambda: _base() / ".sre")
-    tools: Path = Field(default_factory=lambda: _base() / ".tools")
-    evidence: Path = PROJECT / "evidence"
+    home: Folder = Field(default_factory=lambda: _base() / ".sre")
+    tools: Folder = Field(default_factory=lambda: _base() / ".tools")
+    evidence: Folder = PROJECT / "evidence"
     replicas: int = Field(3, ge=1, le=20)

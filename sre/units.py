@@ -67,7 +67,7 @@ def parse_ratio(text: str) -> Ratio:
     return Ratio(value)
 
 
-def show(value: float | None, unit: Unit, worse: Comparison = Comparison.BELOW) -> str:
+def show(value: float | None, unit: Unit, worse: Comparison = Comparison.BELOW) -> str:  # noqa: PLR0911 - one per unit
     """Print a measured value, rounded towards the worse side, so that 99.899 % never reads 99.90 %.
 
     Args:

@@ -13,7 +13,7 @@ from sre.errors import NothingSelected
 from sre.units import Seconds, parse_seconds
 
 Duration = Annotated[
-    Seconds | None, typer.Option(parser=parse_seconds, metavar="TIME", help="Length of the measured load, for example 60s or 10m.")
+    Seconds | None, typer.Option(parser=parse_seconds, metavar="TIME", help="Length of the measured load, as in 60s or 10m.")
 ]
 Rate = Annotated[float | None, typer.Option(min=1, help="Requests a second.")]
 Seed = Annotated[int, typer.Option(help="Of the arrival schedule.")]
@@ -29,8 +29,8 @@ def drill(
     as_json: AsJson = False,
 ) -> None:
     """Run drills against the running system. Ctrl-C stops and undoes."""
-    from sre.drills import catalog, session  # noqa: PLC0415 - only where it is used
-    from sre.drills.base import Options  # noqa: PLC0415 - the same
+    from sre.drills import catalog, session
+    from sre.drills.base import Options
 
     settings = Settings()
     if show_list:
@@ -52,8 +52,8 @@ def gameday(
     as_json: AsJson = False,
 ) -> None:
     """Begin the system if none runs, train, serve, load, break, back up, restore, and judge every promise. About six minutes."""
-    from sre.drills import session  # noqa: PLC0415 - only where it is used
-    from sre.drills.base import Options  # noqa: PLC0415 - the same
+    from sre.drills import session
+    from sre.drills.base import Options
 
     settings = Settings()
     with output.progress() as narrator, output.interruptible(narrator.change):
@@ -62,10 +62,10 @@ def gameday(
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
-    from sre.drills.catalog import DRILLS  # noqa: PLC0415 - only where it is used
-    from sre.evidence import bundle  # noqa: PLC0415 - the same
-    from sre.promises import promise  # noqa: PLC0415 - the same
-    from sre.units import show_bound  # noqa: PLC0415 - the same
+    from sre.drills.catalog import DRILLS
+    from sre.evidence import bundle
+    from sre.promises import promise
+    from sre.units import show_bound
 
     last = bundle.last_drills(settings.evidence)
     rows = []
@@ -89,8 +89,8 @@ def _list(settings: Settings, *, as_json: bool) -> None:
 
 
 def _finish(finished: object, *, as_json: bool) -> None:
-    from sre.drills.run import Finished  # noqa: PLC0415 - only where it is used
-    from sre.evidence import codec, text  # noqa: PLC0415 - the same
+    from sre.drills.run import Finished
+    from sre.evidence import codec, text
 
     assert isinstance(finished, Finished)  # noqa: S101 - narrows a type that is imported late
     if as_json:

@@ -17,7 +17,7 @@ Run = Annotated[str | None, typer.Argument(help="Id of a run or path to its fold
 
 def report(run: Run = None, as_json: AsJson = False) -> None:
     """Print the text of a run again, from its files alone; the exit code is the run's."""
-    from sre.evidence import bundle, codec, text  # noqa: PLC0415 - only where it is used
+    from sre.evidence import bundle, codec, text
 
     record = bundle.load(_folder(run))
     if as_json:
@@ -29,7 +29,7 @@ def report(run: Run = None, as_json: AsJson = False) -> None:
 
 def verify(run: Run = None, as_json: AsJson = False) -> None:
     """Check a run without trusting it: checksums, journal, and every verdict computed anew from the raw samples."""
-    from sre.drills.run import verify as check  # noqa: PLC0415 - only where it is used
+    from sre.drills.run import verify as check
 
     folder = _folder(run)
     wrong = check(folder)
@@ -42,14 +42,15 @@ def verify(run: Run = None, as_json: AsJson = False) -> None:
 
 
 def undo(
-    run: Annotated[str | None, typer.Option("--run", help="Id of a run; all runs with something left to undo when left out.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Id of a run; every run with something left when left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take back what drills left changed, as after a crash. Safe to repeat."""
-    from sre.drills.run import attach_handle, undo as take_back  # noqa: PLC0415 - only where it is used
-    from sre.evidence import bundle  # noqa: PLC0415 - the same
-    from sre.faults.ledger import LEDGER_NAME, Ledger  # noqa: PLC0415 - the same
-    from sre.targets.local.target import attach  # noqa: PLC0415 - the same
+    from sre.drills.run import attach_handle
+    from sre.drills.run import undo as take_back
+    from sre.evidence import bundle
+    from sre.faults.ledger import LEDGER_NAME, Ledger
+    from sre.targets.local.target import attach
 
     settings = Settings()
     folders = [bundle.find(settings.evidence, run)] if run else bundle.runs(settings.evidence)
@@ -71,7 +72,7 @@ def undo(
 
 
 def _folder(run: str | None) -> Path:
-    from sre.evidence import bundle  # noqa: PLC0415 - only where it is used
+    from sre.evidence import bundle
 
     root = Settings().evidence
     return bundle.find(root, run) if run else bundle.latest(root)

@@ -17,10 +17,10 @@ def slo(
     window: Annotated[str, typer.Option(help="How far back, for example 1h or 30d.")] = "1h", as_json: AsJson = False
 ) -> None:
     """Show the state of every objective, as Prometheus counts it right now."""
-    from sre.slo.state import standings  # noqa: PLC0415 - only where it is used
-    from sre.targets.local.target import attach  # noqa: PLC0415 - the same
-    from sre.units import show, show_bound  # noqa: PLC0415 - the same
-    from sre.verdict import combine  # noqa: PLC0415 - the same
+    from sre.slo.state import standings
+    from sre.targets.local.target import attach
+    from sre.units import show, show_bound
+    from sre.verdict import combine
 
     if not re.fullmatch(r"[1-9]\d*[smhdw]", window):
         raise UsageError(f"window {window!r} is not understood; write for example 30m, 1h or 30d")

@@ -18,13 +18,11 @@ def up(
 ) -> None:
     """Begin the system on this machine, or join the one that runs: nginx, API replicas, PostgreSQL, MLflow, Prometheus,
     Alertmanager. The first time it also trains a model. Ctrl-C ends what was begun."""  # noqa: D205, D209 - one paragraph of help
-    from sre.targets.local import target  # noqa: PLC0415 - only where it is used
+    from sre.targets.local import target
 
     settings = Settings()
     with output.progress() as narrator:
-        system, begun = target.up(
-            settings.home, settings.tools, replicas=replicas or settings.replicas, say=narrator.change
-        )
+        system, begun = target.up(settings.home, settings.tools, replicas=replicas or settings.replicas, say=narrator.change)
     endpoints = system.endpoints
     addresses = {
         "ingress": endpoints.ingress, "mlflow": endpoints.mlflow, "prometheus": endpoints.prometheus,
@@ -42,7 +40,7 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """End the system of this machine, also after its supervisor was killed. Data stay unless purged."""
-    from sre.targets.local import target  # noqa: PLC0415 - only where it is used
+    from sre.targets.local import target
 
     settings = Settings()
     left = target.down(settings.home, purge=purge)
@@ -56,7 +54,7 @@ def down(
 
 def status(as_json: AsJson = False) -> None:
     """Show every service: state, process, restarts, and what its check last saw."""
-    from sre.targets.local import processes, state  # noqa: PLC0415 - only where it is used
+    from sre.targets.local import processes, state
 
     settings = Settings()
     current = state.read(settings.home)
@@ -71,7 +69,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         output.document("sre.status/1", {"state": overall, "why": current.why, "services": services})
     else:
-        rows = [(name, str(item["state"]), str(item["pid"]), str(item["restarts"]), str(item["last"])[:60]) for name, item in services.items()]
+        rows = [(name, *(str(value)[:60] for value in item.values())) for name, item in services.items()]
         output.table(("service", "state", "pid", "restarts", "last seen"), rows, right=frozenset({"pid", "restarts"}))
         output.narrate(f"{settings.home}: {overall} {current.why}".rstrip())
     if not supervised or current.state != "ready":

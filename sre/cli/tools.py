@@ -14,9 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="The programs that are not Python p
 
 def doctor(as_json: AsJson = False) -> None:
     """Show each program: version, where it was found, and the remedy when it is missing."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only where it is used
+    from importlib.metadata import PackageNotFoundError, version
 
-    from sre.targets.local.programs import PROGRAMS, find  # noqa: PLC0415 - the same
+    from sre.targets.local.programs import PROGRAMS, find
 
     settings = Settings()
     rows: list[dict[str, str]] = []
@@ -49,8 +49,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def install(as_json: AsJson = False) -> None:
-    """Fetch Debian packages of what is missing and unpack them below .tools, without root; installed programs stay as they are."""
-    from sre.targets.local import tools  # noqa: PLC0415 - only where it is used
+    """Fetch Debian packages of what is missing and unpack them below .tools, without root."""
+    from sre.targets.local import tools
 
     settings = Settings()
     versions = tools.install(settings.tools, output.narrate)

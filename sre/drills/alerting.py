@@ -11,7 +11,8 @@ from sre.drills.lifecycle import require_load
 from sre.errors import FaultWithoutEffect, StepFailed
 from sre.judges.recovery import recovery
 from sre.promises import promise
-from sre.targets.base import Alert, Capability, LoadPlan
+from sre.readings import Alert, LoadPlan
+from sre.targets.base import Capability
 from sre.units import Unit, show
 
 ALERT = "LowReplicaCount"

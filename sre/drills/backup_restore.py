@@ -20,7 +20,8 @@ from sre.judges.loss import content_loss, data_loss
 from sre.judges.recovery import recovery
 from sre.probes import http, sql
 from sre.promises import promise
-from sre.targets.base import Capability, LoadPlan
+from sre.readings import LoadPlan
+from sre.targets.base import Capability
 from sre.targets.local.target import LocalTarget
 
 RECORDED_WITHIN_S = 30.0
@@ -47,9 +48,8 @@ class BackupRestore(Drill):
         layout = target.layout
         stamp = context.folder.parents[1].name
         backup, fresh = layout.objects / objects.BACKUPS / stamp, layout.home / "restored" / stamp
-        context.ledger.plan(
-            Undo("remove-restored", {"place": str(fresh), "backup": str(backup)}, "remove the restored place and the drill's backup")
-        )
+        arguments = {"place": str(fresh), "backup": str(backup)}
+        context.ledger.plan(Undo("remove-restored", arguments, "remove the restored place and the drill's backup"))
         endpoints = target.endpoints
         self._before = content.rows(endpoints.database, endpoints.passfile), objects.checksums(layout.objects)
         place.back_up(layout, backup)
@@ -134,7 +134,8 @@ class BackupRestore(Drill):
         direct = replace(restored.endpoints, ingress=layout.url(layout.replicas[0]))
         status, body = http.predict(direct, Path(layout.objects / image))
         if status != httpx.codes.OK:
-            return {"recorded": row.bits, "repeated": None, "why": f"the restored replica answered {status}: {body.get('detail')}"}
+            why = f"the restored replica answered {status}: {body.get('detail')}"
+            return {"recorded": row.bits, "repeated": None, "why": why}
         return {"recorded": row.bits, "repeated": sql.float32_bits(body["probabilities"]), "why": ""}
 
 

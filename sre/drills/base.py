@@ -1,12 +1,12 @@
 """The lifecycle that every drill goes through, and what a drill has to say for itself.
 
-    preflight        the system is whole and everyone who must watch it can
-    steady           load flows and is answered as it should be, before anything is touched
-    inject           the fault, its undo on disk beforehand
-    prove_injected   someone who did not inject the fault sees it
-    recover          until the promise is kept, or until watching longer makes no sense
-    undo             nothing that the drill changed is still changed
-    judge            verdicts from the raw files alone; `sre verify` runs the same function again
+preflight        the system is whole and everyone who must watch it can
+steady           load flows and is answered as it should be, before anything is touched
+inject           the fault, its undo on disk beforehand
+prove_injected   someone who did not inject the fault sees it
+recover          until the promise is kept, or until watching longer makes no sense
+undo             nothing that the drill changed is still changed
+judge            verdicts from the raw files alone; `sre verify` runs the same function again
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from sre.errors import CannotRun, StepFailed, TargetUnavailable
 from sre.evidence.journal import Journal
 from sre.faults.ledger import Ledger
 from sre.measure.samples import HEADER_NAME, Recording, Samples, read
-from sre.targets.base import Capability, Load, LoadPlan, Observers, ServerCounts, Target
+from sre.readings import LoadPlan, ServerCounts
+from sre.targets.base import Capability, Load, Observers, Target
 from sre.verdict import Verdict
 
 STEPS = ("preflight", "steady", "inject", "prove_injected", "recover", "undo", "judge")

@@ -91,8 +91,14 @@ def fault_of(context: Context) -> FaultRecord | None:
     return FaultRecord(name=facts["fault"], start=facts["fault_at"], end=facts.get("fault_end"))
 
 
-def _take(
-    name: str, function: Callable[[Context], str], context: Context, progress: _Progress, tell: Tell, *, despite_failure: bool = False
+def _take(  # noqa: PLR0913 - one step needs all that the lifecycle has
+    name: str,
+    function: Callable[[Context], str],
+    context: Context,
+    progress: _Progress,
+    tell: Tell,
+    *,
+    despite_failure: bool = False,
 ) -> None:
     if progress.failed and not despite_failure:
         step = StepRecord(name=name, seconds=0.0, result="skipped", detail="an earlier step failed")
@@ -145,7 +151,11 @@ def _collect(context: Context) -> None:
     context.say("waiting for the servers' counters to be scraped")
     clock.sleep(context.observers.settle_s)
     counts = context.observers.server_counts(context.facts["load_from"], clock.wall())
-    context.note(server_counts=None if counts is None else asdict(counts), scrape_s=context.observers.settle_s / 2)
+    context.note(
+        server_counts=None if counts is None else asdict(counts),
+        scrape_s=context.observers.settle_s / 2,
+        resend_s=context.observers.resend_s,
+    )
 
 
 def require_load(context: Context) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -9,14 +10,17 @@ from sre.drills.base import Case, Judgement
 from sre.judges.agreement import Counted, agreement
 from sre.judges.ruling import doubt
 from sre.load.saturation import saturation
-from sre.verdict import Outcome, Verdict
+from sre.verdict import Verdict
 
 
-def judgement(case: Case, of_users: Sequence[Verdict], of_watchers: Sequence[Verdict] = (), *, may_stop: bool = False) -> Judgement:
+def judgement(
+    case: Case, of_users: Sequence[Verdict], of_watchers: Sequence[Verdict] = (), *, may_stop: bool = False
+) -> Judgement:
     """Verdicts of a drill under load, doubted where their evidence may not tell the truth.
 
-    A generator that was itself the bottleneck overturns kept and broken verdicts on the users' samples: its own delay is in
-    them. Servers that counted something else than the users saw overturn every verdict that was kept.
+    A generator that was itself the bottleneck overturns what was kept: the system saw less than was promised. A breach stands,
+    since a system that stalls makes its users late too. Servers that counted something else than the users saw overturn every
+    verdict that was kept.
 
     Args:
         case: of the drill.
@@ -28,7 +32,12 @@ def judgement(case: Case, of_users: Sequence[Verdict], of_watchers: Sequence[Ver
     counts = case.server_counts()
     saturated = saturation(recording, samples, may_stop=may_stop)
     counted = None if counts is None else Counted(**{key: asdict(counts)[key] for key in Counted.__dataclass_fields__})
-    agreed = agreement(recording, samples, counted, scrape_seconds=float(case.facts.get("scrape_s", 0.0)))
-    both = frozenset({Outcome.KEPT, Outcome.BROKEN})
-    verdicts = (*of_watchers, *(doubt(verdict, saturated, both) for verdict in of_users))
+    agreed = agreement(
+        recording,
+        samples,
+        counted,
+        scrape_seconds=float(case.facts.get("scrape_s", 0.0)),
+        resend_seconds=float(case.facts.get("resend_s", math.inf)),
+    )
+    verdicts = (*of_watchers, *(doubt(verdict, saturated) for verdict in of_users))
     return Judgement(tuple(doubt(verdict, agreed.findings) for verdict in verdicts), (*saturated, *agreed.findings))

@@ -11,7 +11,8 @@ from sre.judges.availability import availability
 from sre.judges.latency import latency
 from sre.judges.throughput import throughput
 from sre.promises import promise
-from sre.targets.base import Capability, LoadPlan
+from sre.readings import LoadPlan
+from sre.targets.base import Capability
 
 WARM_UP_S = 5.0
 

@@ -13,7 +13,8 @@ from sre.judges.availability import availability
 from sre.judges.recovery import recovery
 from sre.measure.recovery import Observation, full_service, impact
 from sre.promises import promise
-from sre.targets.base import Capability, LoadPlan, Replica
+from sre.readings import LoadPlan, Replica
+from sre.targets.base import Capability
 from sre.units import Unit, show
 
 HELD_S = 10.0

@@ -57,7 +57,8 @@ def run(  # noqa: PLR0913 - each is a part of what a run is
 
     Args:
         drills: in order.
-        target, observers: the system, and those who watch it.
+        target: the system.
+        observers: those who watch it.
         root: folder of all evidence.
         name: of the run, becomes part of its id.
         options: for every drill.

@@ -11,7 +11,7 @@ from sre.drills.base import Drill, Options
 from sre.drills.catalog import DRILLS
 from sre.drills.world import World
 from sre.targets.local import target
-from sre.targets.local.prepare import SCRAPE_INTERVAL_S
+from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 
 
 class Narrator(run.Narrator, Protocol):
@@ -31,7 +31,7 @@ def on_running(
         TargetUnavailable: none runs.
     """
     system = target.attach(settings.home, settings.tools)
-    world = World(system.endpoints, float(SCRAPE_INTERVAL_S))
+    world = World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))
     return run.run(drills, system, world, root=settings.evidence, name=name, options=options, narrator=narrator)
 
 

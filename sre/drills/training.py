@@ -66,10 +66,11 @@ class Training(Drill):
         """Send every image of the test split as a user would."""
         target = _local(context)
         folder = newest_dataset(target.layout)
-        labels = {file["path"]: str(file["label"]) for file in _document(folder / "manifest.json")["files"]}
+        files = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+        labels: dict[str, str] = {file["path"]: str(file["label"]) for file in files}
         answers: list[list[str | int]] = []
         served: set[str] = set()
-        test = _document(folder / "splits.json")["test"]
+        test: list[str] = json.loads((folder / "splits.json").read_text(encoding="utf-8"))["test"]
         for number, name in enumerate(test, start=1):
             status, body = http.predict(target.endpoints, folder / name)
             answers.append([name, labels[name], status, str(body.get("label", ""))])
@@ -89,14 +90,9 @@ class Training(Drill):
         if facts["train_exit"]:
             findings.append(f"the training ended with {facts['train_exit']} and promoted nothing; see train.log")
         if facts["served"] != [facts["registered"]]:
-            findings.append(
-                f"the registry names version {facts['registered']}, version {', '.join(facts['served'])} serves: replicas load at start"
-            )
+            served = ", ".join(facts["served"])
+            findings.append(f"the registry names version {facts['registered']}, version {served} serves: replicas load at start")
         return Judgement((accuracy(promise("model-quality"), right, len(facts["answers"])),), tuple(findings))
-
-
-def _document(path: Path) -> dict[str, list[dict[str, str]]]:
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def _last_line(log: Path) -> str:

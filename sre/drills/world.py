@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sre.load import worker
 from sre.probes import http, prometheus
-from sre.targets.base import Alert, Endpoints, Load, LoadPlan, ServerCounts
+from sre.readings import Alert, Endpoints, LoadPlan, ServerCounts
+from sre.targets.base import Load
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +18,12 @@ class World:
     Attributes:
         endpoints: of the system.
         scrape_s: between two scrapes of a replica, s.
+        resend_s: after which the ingress tries another replica, s.
     """
 
     endpoints: Endpoints
     scrape_s: float
+    resend_s: float
 
     @property
     def settle_s(self) -> float:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sre.measure.quantiles import latencies, quantile
 from sre.measure.samples import Recording, Samples
 
 TOLERANCE = 0.01  # of the client's count, for what the terms below do not name: clocks, a probe of someone else
 LEAST_COVERED = 0.5  # of the load's length
+FIRST_BUCKET, BUCKET_RATIO = 0.005, 2.5  # of the servers' histogram: its lowest edge, and its widest step from edge to edge
 _OF_INGRESS = frozenset({429, 502, 503, 504})  # statuses that the ingress also gives by itself, unseen by a replica
 
 
@@ -22,6 +24,7 @@ class Counted:
         start, end: wall s of the first and the last scrape used.
         requests: predictions answered, whatever the status.
         errors: of them, with status 5xx.
+        p95: s, from their own histogram; None when it held nothing.
         resets: counters that began again inside the span.
     """
 
@@ -29,6 +32,7 @@ class Counted:
     end: float
     requests: float
     errors: float
+    p95: float | None
     resets: int
 
 
@@ -40,19 +44,24 @@ class Agreement:
     findings: tuple[str, ...]
 
 
-def agreement(recording: Recording, samples: Samples, counted: Counted | None, *, scrape_seconds: float) -> Agreement:
+def agreement(
+    recording: Recording, samples: Samples, counted: Counted | None, *, scrape_seconds: float, resend_seconds: float
+) -> Agreement:
     """Compare how many requests were answered.
 
-    Replicas are scraped up to `scrape_seconds` apart, so an answer that close to either end of the span may be counted or not;
-    the client's own times say how many those are. Further stated errors: a request that the client gave up may have been
-    answered; one that the ingress sent to a second replica is counted twice when the first answered 5xx; the ingress answers
-    some itself; a counter that began again lost at most one scrape interval.
+    A request is never slower for the servers than for the client, so their P95 may exceed the client's by one bucket of their
+    histogram at most. Replicas are scraped up to `scrape_seconds` apart, so an answer that close to either end of the span may
+    be counted or not; the client's own times say how many those are. Further stated errors: a request that the client gave up
+    may have been answered; one that the ingress sent to a second replica is counted twice when the first answered 5xx, or late;
+    the ingress answers some itself; a counter that began again lost at most one scrape interval.
 
     Args:
         recording: of the samples.
         samples: the client's view.
         counted: the servers' view; None when there is none.
         scrape_seconds: between two scrapes of one replica.
+        resend_seconds: after which the ingress sends an unanswered request to another replica. The first may answer it too, as
+            a frozen one does when it runs again, so each request that waited this long may have been counted twice.
     """
     findings = _unusable(recording, samples, counted, scrape_seconds)
     if counted is None or findings:
@@ -68,7 +77,8 @@ def agreement(recording: Recording, samples: Samples, counted: Counted | None, *
     by_ingress = int(np.count_nonzero(np.isin(samples["status"], list(_OF_INGRESS))))
     given_up = int(np.count_nonzero(samples["status"] == 0))
     lost = counted.resets * _most_in(done, scrape_seconds)
-    low, high = surely - by_ingress - lost - slack, perhaps + given_up + counted.errors + slack
+    resent = int(np.count_nonzero(samples["done"] - samples["sent"] >= resend_seconds))
+    low, high = surely - by_ingress - lost - slack, perhaps + given_up + counted.errors + resent + slack
     if low <= 0:
         return Agreement(agree=False, findings=(f"the stated error is as large as the {perhaps:,} answers themselves",))
     differences = []
@@ -82,6 +92,9 @@ def agreement(recording: Recording, samples: Samples, counted: Counted | None, *
         differences.append(
             f"the client saw {internal:,} answers with status 500, the servers counted {counted.errors:,.0f} errors"
         )
+    seen = quantile(latencies(samples), 0.95)
+    if counted.p95 is not None and counted.p95 > max(FIRST_BUCKET, BUCKET_RATIO * seen):
+        differences.append(f"the servers' own P95 of {counted.p95 * 1000:.0f} ms is more than users waited, {seen * 1000:.0f} ms")
     return Agreement(agree=not differences, findings=tuple(differences))
 
 

@@ -54,7 +54,8 @@ def data_loss(promise: Promise, disaster_at: float, newest_at: float | None) -> 
         return verdict(promise, Outcome.BROKEN, float("inf"), None, 1, "no recorded prediction came back at all")
     lost = max(0.0, disaster_at - newest_at)
     outcome = Outcome.KEPT if promise.comparison.holds(lost, promise.bound) else Outcome.BROKEN
-    return verdict(promise, outcome, lost, None, 1, "the newest restored row is that much older than the loss, right after a backup")
+    why = "the newest restored row is that much older than the loss, which came right after a backup"
+    return verdict(promise, outcome, lost, None, 1, why)
 
 
 def _summary(differences: Sequence[str], shown: int = 3) -> str:

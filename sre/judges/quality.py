@@ -20,4 +20,5 @@ def accuracy(promise: Promise, right: int, asked: int) -> Verdict:
     if not asked:
         return verdict(promise, Outcome.INCONCLUSIVE, None, None, 0, "no image was sent")
     exact = binomtest(right, asked).proportion_ci(confidence_level=0.95, method="exact")
-    return rule(promise, right / asked, (float(exact.low), float(exact.high)), asked, f"{right} of {asked} unseen images are named rightly")
+    why = f"{right} of {asked} unseen images are named rightly"
+    return rule(promise, right / asked, (float(exact.low), float(exact.high)), asked, why)

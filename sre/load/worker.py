@@ -16,7 +16,8 @@ import sre
 from sre.errors import StepFailed
 from sre.load.job import ANSWER_SECONDS, Job
 from sre.measure.samples import HEADER_NAME, RECORDS_NAME, SAMPLE, Failure
-from sre.targets.base import Endpoints, Load, LoadPlan
+from sre.readings import Endpoints, LoadPlan
+from sre.targets.base import Load
 
 LOG_NAME = "generator.log"
 START_SECONDS = 30.0  # importing Locust on a busy machine

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from sre.targets.base import Endpoints
+from sre.readings import Endpoints
 
 MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
@@ -30,9 +30,8 @@ def predict(endpoints: Endpoints, image: Path, request_id: str | None = None) ->
     try:
         # A plain-HTTP address has no certificate to verify: the replica of a restored place is asked without an ingress.
         context = ssl.create_default_context(cafile=endpoints.ca_file) if endpoints.ingress.startswith("https") else False
-        answer = httpx.post(
-            f"{endpoints.ingress}/predict", content=image.read_bytes(), headers=headers, verify=context, timeout=10, trust_env=False
-        )
+        with httpx.Client(verify=context, timeout=10, trust_env=False) as client:
+            answer = client.post(f"{endpoints.ingress}/predict", content=image.read_bytes(), headers=headers)
         body = answer.json()
     except (httpx.HTTPError, OSError, ValueError) as error:
         return 0, {"detail": f"{type(error).__name__}: {error}"}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import httpx
+import requests
+from urllib3.util import Retry
 
-from sre.targets.base import Alert, ServerCounts
+from sre.readings import Alert, ServerCounts
 
+WITHIN_S = 10
 _PREDICT = 'job="serving",path="/predict"'
 _REQUESTS = f"http_requests_total{{{_PREDICT}}}"
 
@@ -24,9 +28,12 @@ class Prometheus:
 
     def __init__(self, url: str) -> None:
         # Imported here: it brings pandas and a plotting library, and most commands never ask Prometheus.
-        from prometheus_api_client import PrometheusConnect  # noqa: PLC0415
+        from prometheus_api_client import PrometheusConnect
 
-        self._connect = PrometheusConnect(url=url, disable_ssl=True)
+        session = requests.Session()
+        # A proxy of the caller's environment knows nothing of this machine's ports.
+        session.trust_env = False
+        self._connect = PrometheusConnect(url=url, session=session, retry=Retry(0), timeout=WITHIN_S)
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]] | None:
         """Series of an instant query; None when Prometheus cannot answer, an empty list when nothing matches.
@@ -39,8 +46,10 @@ class Prometheus:
 
         parameters = {} if at is None else {"time": f"{at:.3f}"}
         try:
-            result: list[dict[str, Any]] = self._connect.custom_query(expression, params={**parameters, "timeout": "10s"})
-        except (PrometheusApiClientException, OSError, ValueError):
+            result: list[dict[str, Any]] = self._connect.custom_query(
+                expression, params={**parameters, "timeout": f"{WITHIN_S}s"}
+            )
+        except (PrometheusApiClientException, OSError, ValueError, KeyError, TypeError):
             return None
         return result
 
@@ -61,7 +70,8 @@ def server_counts(url: str, start: float, end: float) -> ServerCounts | None:
 
     Args:
         url: of Prometheus.
-        start, end: seconds since the epoch. Both should lie in quiet time, two scrapes away from the load.
+        start: seconds since the epoch, in quiet time before the load.
+        end: seconds since the epoch, two scrapes after the load.
 
     Returns:
         The counts, or None when Prometheus cannot answer or holds no sample before `start`.
@@ -86,9 +96,8 @@ def server_counts(url: str, start: float, end: float) -> ServerCounts | None:
         last = max([last, *(at for at, _ in inside)])
     if math.isinf(first) or math.isinf(last):
         return None
-    quantile = (
-        f"histogram_quantile(0.95, sum by (le) (increase(http_request_duration_seconds_bucket{{{_PREDICT}}}[{math.ceil(end - start)}s])))"
-    )
+    buckets = f"increase(http_request_duration_seconds_bucket{{{_PREDICT}}}[{math.ceil(end - start)}s])"
+    quantile = f"histogram_quantile(0.95, sum by (le) ({buckets}))"
     return ServerCounts(first, last, total, errors, prometheus.value(quantile, end), resets, (expression, quantile))
 
 
@@ -98,7 +107,7 @@ def _increase(points: Sequence[tuple[float, float]], *, known_before: bool) -> t
     # A series that began inside the span began at zero.
     grown = 0.0 if known_before else points[0][1]
     resets = 0
-    for (_, earlier), (_, later) in zip(points, points[1:], strict=False):
+    for (_, earlier), (_, later) in pairwise(points):
         fell = later < earlier
         grown += later if fell else later - earlier
         resets += fell

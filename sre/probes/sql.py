@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
-from sre.targets.base import Endpoints
+from sre.readings import Endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ def newest_prediction(endpoints: Endpoints) -> float | None:
     """When the newest recorded prediction was made, seconds since the epoch; None when the log is empty."""
     with _connect(endpoints) as connection:
         row = connection.execute("SELECT extract(epoch FROM max(at))::float8 FROM predictions").fetchone()
-    return None if row is None else row[0]
+    return None if row is None or row[0] is None else float(row[0])
 
 
-def _connect(endpoints: Endpoints) -> psycopg.Connection[tuple[object, ...]]:
+def _connect(endpoints: Endpoints) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(endpoints.database, passfile=str(endpoints.passfile), connect_timeout=10)

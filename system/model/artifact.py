@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from system.errors import RegistryError
 from system.model.transform import SIDE, Pixels
 
-if TYPE_CHECKING:
-    from system.model.network import ResNet8
-
 SCHEMA = "ml.model/1"
 ONNX_NAME = "model.onnx"
 MANIFEST_NAME = "manifest.json"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
-LARGEST_DIFFERENCE = 1e-4
 
-_OPSET = 17
 _BATCH = 256
 
 
@@ -73,24 +67,6 @@ class Manifest:
     git_sha: str
     input: Input = Input()
     schema: str = SCHEMA
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """How far the exported graph is from the network.
-
-    Attributes:
-        largest_difference: of any probability.
-        top1_agreement: share of images that both give the same class, 0 to 1.
-    """
-
-    largest_difference: float
-    top1_agreement: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the graph may stand in for the network: at most 1e-4 apart, the same class for every image."""
-        return self.largest_difference <= LARGEST_DIFFERENCE and self.top1_agreement == 1.0
 
 
 def sha256_hex(data: bytes) -> str:
@@ -146,26 +122,6 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def export_onnx(network: ResNet8, path: Path) -> None:
-    """Write the network as an ONNX graph with normalisation, folded BatchNorm and softmax inside."""
-    import torch  # noqa: PLC0415 - serving reads manifests without torch
-
-    images = torch.zeros((1, SIDE, SIDE, 3), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        # The successor of this exporter needs onnxscript and a minute for a first call; torch is pinned, so the old one stays.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            torch.nn.Sequential(network.folded(), torch.nn.Softmax(dim=1)).eval(),
-            (images,),
-            str(path),
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_axes={INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}},
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-
-
 def probabilities(path: Path, images: Pixels) -> npt.NDArray[np.float32]:
     """What a graph says: float32 (n, 10) for images, uint8 (n, 32, 32, 3)."""
     import onnxruntime  # noqa: PLC0415 - reading a manifest needs no runtime
@@ -173,17 +129,3 @@ def probabilities(path: Path, images: Pixels) -> npt.NDArray[np.float32]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
     return np.concatenate([session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0] for batch in batches])
-
-
-def parity(network: ResNet8, path: Path, images: Pixels) -> Parity:
-    """Compare the network in torch with its graph in ONNX Runtime on images, uint8 (n, 32, 32, 3), n at least 1."""
-    import torch  # noqa: PLC0415 - see export_onnx
-
-    network.eval()
-    with torch.inference_mode():
-        expected = torch.softmax(network(torch.from_numpy(images)), dim=1).numpy()
-    found = probabilities(path, images)
-    return Parity(
-        largest_difference=float(np.abs(expected - found).max()),
-        top1_agreement=float((expected.argmax(1) == found.argmax(1)).mean()),
-    )

@@ -17,17 +17,9 @@ from typing import TYPE_CHECKING
 
 from system.config import TrainSettings
 from system.errors import ModelRejected, RegistryError
-from system.model.artifact import (
-    MANIFEST_NAME,
-    ONNX_NAME,
-    Manifest,
-    Parity,
-    export_onnx,
-    parity,
-    sha256_file,
-    verify,
-    write_manifest,
-)
+from system.model.artifact import MANIFEST_NAME, ONNX_NAME, Manifest, sha256_file, verify, write_manifest
+from system.model.export import Parity, export_onnx, parity
+from system.model.network import ResNet8
 from system.model.transform import Pixels
 from system.storage.objects import ObjectMissing, ObjectStore
 from system.training.evaluate import Evaluation, Incumbent
@@ -36,8 +28,6 @@ from system.training.validate import CLASSES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from system.model.network import ResNet8
 
 BUCKET = "ml-models-production"
 CONFUSION_NAME = "confusion.json"

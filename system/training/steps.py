@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from system.config import TrainSettings
-from system.model.artifact import ONNX_NAME, Manifest, Parity
+from system.model.artifact import ONNX_NAME, Manifest
+from system.model.export import Parity
 from system.storage.objects import ObjectStore
 from system.training import evaluate, features, fit, ingest, preprocess, register, validate
 from system.training.progress import Progress, Step

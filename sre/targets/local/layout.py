@@ -83,7 +83,7 @@ class Layout:
         return f"http://{self.address(service)}"
 
     def dsn(self, user: str, database: str) -> str:
-        """libpq URL without a password; libpq takes that from the password file."""
+        """Libpq URL without a password; libpq takes that from the password file."""
         return f"postgresql://{user}@{self.address('postgres')}/{database}"
 
 

@@ -49,7 +49,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Work that is done once: a function of ours, or a command that must exit with 0 unless `skip` says there is nothing to do."""
+    """Work that is done once, unless `skip` says there is none: a function of ours, or a command that must exit with 0."""
 
     name: str
     skip: Callable[[], bool] = lambda: False
@@ -252,9 +252,7 @@ def _answers(url: str) -> str:
 
 def _postgres_accepts(layout: Layout) -> str:
     try:
-        psycopg.connect(
-            layout.dsn(SUPERUSER, "postgres"), passfile=str(layout.secrets / "passfile"), connect_timeout=5
-        ).close()
+        psycopg.connect(layout.dsn(SUPERUSER, "postgres"), passfile=str(layout.secrets / "passfile"), connect_timeout=5).close()
     except psycopg.Error as error:
         return str(error).strip()
     return ""

@@ -20,7 +20,7 @@ import psycopg
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from psycopg import sql
 
 from sre.config import PROJECT
@@ -34,6 +34,7 @@ ROLES: dict[str, tuple[str, ...]] = {"mlflow": ("mlflow",), "serving": ("predict
 SUPERUSER = "postgres"
 MAX_BODY_BYTES = 5_000_000
 SCRAPE_INTERVAL_S = 2
+ANSWER_TIMEOUT_S = 2
 
 
 def folders(layout: Layout) -> None:
@@ -53,9 +54,7 @@ def folders(layout: Layout) -> None:
 
 def passwords(layout: Layout) -> None:
     """Make what is missing: one password per database role, libpq's password file, the API key and the file of its hash."""
-    lines = []
-    for role in (SUPERUSER, *ROLES):
-        lines.append(f"127.0.0.1:*:*:{role}:{_secret(layout.secrets / f'{role}.password')}")
+    lines = [f"127.0.0.1:*:*:{role}:{_secret(layout.secrets / f'{role}.password')}" for role in (SUPERUSER, *ROLES)]
     write_private(layout.secrets / "passfile", "\n".join(lines) + "\n")
     key = _secret(layout.secrets / "api-key")
     keys = {"keys": [{"name": "drills", "sha256": hashlib.sha256(key.encode()).hexdigest()}]}
@@ -90,7 +89,7 @@ def certificates(layout: Layout) -> None:
         begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), server_key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
@@ -221,7 +220,7 @@ def _values(layout: Layout) -> dict[str, Any]:
             "rate_per_key": 5000,
             "burst_per_key": 1000,
             "max_body_bytes": MAX_BODY_BYTES,
-            "answer_timeout_s": 2,
+            "answer_timeout_s": ANSWER_TIMEOUT_S,
             "retry_after_failure_s": 1,
         },
         "monitoring": {

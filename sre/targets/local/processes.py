@@ -45,7 +45,7 @@ def signal_process(process: str, number: signal.Signals) -> bool:
 
 def of_system(home: Path) -> list[psutil.Process]:
     """Every process that belongs to the system of that home, the callers of this function left out."""
-    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    own, home = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}, home.resolve()
     return [process for process in psutil.process_iter() if process.pid not in own and _belongs(process, home)]
 
 
@@ -85,7 +85,7 @@ def _belongs(process: psutil.Process, home: Path) -> bool:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
         # A restored place lies below the home of the system whose backup it holds, and ends with it.
-        if Path(process.environ().get("SRE_SYSTEM", "/")).is_relative_to(home):
+        if Path(process.environ().get("SRE_SYSTEM", "/")).resolve().is_relative_to(home):
             return True
         if process.name() not in _OVERWRITE_ENVIRONMENT:
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,18 +60,18 @@ def write(home: Path, state: SystemState) -> None:
     """Replace `system.json` at once: a reader sees the old or the new, never half."""
     temporary = home / f"{STATE_NAME}.new"
     temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(state)}, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, home / STATE_NAME)
+    temporary.replace(home / STATE_NAME)
 
 
 def read(home: Path) -> SystemState | None:
-    """What the supervisor last wrote; None when there is no system.
+    """What the supervisor last wrote; None when there is no system, or when the machine went down before the file was whole.
 
     Raises:
         TargetUnavailable: the file is of another schema.
     """
     try:
         document = json.loads((home / STATE_NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     if document.pop("schema", None) != SCHEMA:
         raise TargetUnavailable(f"{home / STATE_NAME} is not of schema {SCHEMA}; end that system with the version that began it")

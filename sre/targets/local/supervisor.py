@@ -1,6 +1,7 @@
 """Keeps a local system running: starts its processes in order, and starts again what ends by itself, later each time.
 
-Runs as a process of its own (`python -m sre.targets.local.supervisor HOME ...`), so that it outlives the command that began it.
+Runs as a process of its own (`python -m sre.targets.local.supervisor HOME ...`), so that it outlives the command that began it,
+and inherits from it the lock on the home.
 SIGTERM ends everything in reverse order. A SIGKILL leaves its services running; `sre down` finds and ends those too.
 """
 
@@ -8,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import os
 import signal
 import sys
 import time
 from asyncio.subprocess import Process
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, get_args
@@ -41,11 +42,12 @@ class Supervisor:
 
     Args:
         layout: the system.
+        nodes: its services and tasks, each after what it needs.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, nodes: Sequence[Service | Task]) -> None:
         self.layout = layout
-        self.nodes = nodes(layout)
+        self.nodes = nodes
         self.stopping = asyncio.Event()
         self.ready = {node.name: asyncio.Event() for node in self.nodes}
         self.running: dict[str, Process] = {}
@@ -91,6 +93,8 @@ class Supervisor:
     async def _keep(self, node: Service | Task) -> None:
         for name in node.after:
             await self.ready[name].wait()
+        if self.stopping.is_set():
+            return
         if isinstance(node, Task):
             await self._do(node)
         else:
@@ -107,7 +111,11 @@ class Supervisor:
                 process = await self._spawn(task.name, task.command, dict(task.environment), None)
                 status = await asyncio.wait_for(process.wait(), TASK_WITHIN_S)
                 self.running.pop(task.name, None)
-                if status and not self.stopping.is_set():
+                if self.stopping.is_set():
+                    # It was ended with everything else, so it is not done.
+                    self._note(task.name, state="stopped", process="")
+                    return
+                if status:
                     raise StartFailed(f"{task.name} ended with {status}; its last words: {self._last_words(task.name)}")
         except TimeoutError as error:
             raise StartFailed(f"{task.name} did not end within {TASK_WITHIN_S:.0f} s") from error
@@ -123,6 +131,8 @@ class Supervisor:
             ended = asyncio.create_task(process.wait())
             await self._until_ready(service, ended)
             status = await ended
+            # What it started and left would hold its port.
+            _end_group(process.pid)
             self.running.pop(service.name, None)
             if self.stopping.is_set():
                 break
@@ -164,6 +174,9 @@ class Supervisor:
             )  # fmt: skip
         self.running[name] = process
         self._note(name, process=processes.identity(process.pid))
+        if self.stopping.is_set():
+            # The round that stops everything may have passed this node while its process was being made.
+            _end_group(process.pid)
         return process
 
     async def _stop_all(self) -> None:
@@ -174,12 +187,10 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
                 process.send_signal(node.stop_signal if isinstance(node, Service) else signal.SIGTERM)
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
-            except TimeoutError:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+            _end_group(process.pid)
+            await process.wait()
 
     def _log(self, name: str) -> IO[bytes]:
         path = self.layout.logs / f"{name}.log"
@@ -206,6 +217,11 @@ class Supervisor:
         state.write(self.layout.home, self.state)
 
 
+def _end_group(leader: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def main() -> int:
     """Run one system until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -215,12 +231,6 @@ def main() -> int:
     parser.add_argument("--parts", choices=get_args(Parts), required=True)
     options = parser.parse_args()
     home: Path = options.home
-    lock = (home / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.stderr.write(f"{home} is held by another supervisor\n")
-        return 1
     replicas = replica_names(options.replicas)
     ports, claim = claim_ports(home, replicas)
     layout = Layout(home, options.tools, ports, replicas, unprivileged_account(), options.parts)
@@ -228,7 +238,7 @@ def main() -> int:
         prepare.folders(layout)
         prepare.passwords(layout)
         prepare.certificates(layout)
-        return asyncio.run(Supervisor(layout).run())
+        return asyncio.run(Supervisor(layout, nodes(layout)).run())
 
 
 if __name__ == "__main__":

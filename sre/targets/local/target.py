@@ -10,21 +10,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
-from sre.targets.base import Capability, Endpoints, Replica
+from sre.readings import Endpoints, Replica
+from sre.targets.base import Capability
 from sre.targets.local import processes, state
 from sre.targets.local.layout import Layout, Parts
 from sre.targets.local.programs import PROGRAMS, find
 
+SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
 DOWN_WITHIN_S = 60.0
+# What a system makes below its home, beside its state.
+FOLDERS = ("config", "data", "logs", "restored", "run", "secrets")
 
 
 class LocalTarget:
@@ -133,7 +138,7 @@ def attach(home: Path, tools: Path) -> LocalTarget:
 
 
 def up(
-    home: Path, tools: Path, *, replicas: int = 3, parts: Parts = "all", say: Callable[[str], None] = lambda line: None
+    home: Path, tools: Path, *, replicas: int = 3, parts: Parts = "all", say: Callable[[str], None] = lambda _: None
 ) -> tuple[LocalTarget, bool]:
     """Begin a system, or join the one that runs there.
 
@@ -152,26 +157,37 @@ def up(
             not become ready within the deadline.
     """
     home.mkdir(parents=True, exist_ok=True)
-    if _held(home):
-        say(f"a system already holds {home}; joining it")
-        return _wait_ready(home, tools, say), False
+    with (home / "lock").open("a") as lock:
+        if not _taken(lock):
+            say(f"a system already holds {home}; joining it")
+            return _wait_ready(home, tools, say), False
+        return _begin(home, tools, ["--replicas", str(replicas), "--parts", parts], lock, say), True
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _begin(home: Path, tools: Path, options: list[str], lock: IO[str], say: Callable[[str], None]) -> LocalTarget:
     # What a killed supervisor left would hold the ports and the database.
     left = processes.sweep(home)
     if left:
         say(f"ended {len(left)} processes that an earlier system left: {', '.join(sorted(set(left)))}")
     (home / state.STATE_NAME).unlink(missing_ok=True)
     (home / "logs").mkdir(exist_ok=True)
-    command = [
-        sys.executable, "-m", "sre.targets.local.supervisor", str(home),
-        "--tools", str(tools), "--replicas", str(replicas), "--parts", parts,
-    ]  # fmt: skip
+    command = [*SUPERVISOR, str(home), "--tools", str(tools), *options]
     with (home / "logs" / "supervisor.log").open("ab") as log:
         supervisor = subprocess.Popen(
             command, cwd=home, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, "SRE_SYSTEM": str(home)},
+            # The lock is held for as long as either of us has it open, so nobody can come in between.
+            env={**os.environ, "SRE_SYSTEM": str(home)}, pass_fds=[lock.fileno()],
         )  # fmt: skip
     try:
-        return _wait_ready(home, tools, say, supervisor), True
+        return _wait_ready(home, tools, say, supervisor)
     except BaseException:
         down(home)
         raise
@@ -199,25 +215,23 @@ def down(home: Path, *, purge: bool = False) -> list[str]:
     remaining = processes.of_system(home)
     if remaining:
         raise UndoIncomplete(f"these processes of {home} cannot be ended: {', '.join(str(item.pid) for item in remaining)}")
-    for name in (state.STATE_NAME, "lock"):
-        (home / name).unlink(missing_ok=True)
+    (home / state.STATE_NAME).unlink(missing_ok=True)
     shutil.rmtree(home / "run", ignore_errors=True)
     if purge:
-        shutil.rmtree(home, ignore_errors=True)
-        if home.exists():
-            raise UndoIncomplete(f"{home} cannot be deleted whole; delete what is left by hand")
+        _purge(home)
     return left
 
 
-def _held(home: Path) -> bool:
-    try:
-        with (home / "lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def _purge(home: Path) -> None:
+    # Only what a system makes: someone may have named a folder that holds more.
+    for name in FOLDERS:
+        shutil.rmtree(home / name, ignore_errors=True)
+    (home / "lock").unlink(missing_ok=True)
+    kept = [name for name in FOLDERS if (home / name).exists()]
+    if kept:
+        raise UndoIncomplete(f"{', '.join(kept)} of {home} cannot be deleted whole; delete what is left by hand")
+    with suppress(OSError):
+        home.rmdir()
 
 
 def _wait_ready(
@@ -227,7 +241,8 @@ def _wait_ready(
     told: dict[str, str] = {}
     while time.monotonic() < deadline:
         current = state.read(home)
-        if current is not None:
+        # Joining: what a killed supervisor last wrote says nothing of the system that is beginning.
+        if current is not None and (supervisor is not None or processes.alive(current.supervisor)):
             for name, service in current.services.items():
                 if told.get(name) != service.state and service.state in ("ready", "done", "restarting"):
                     say(f"{name}: {service.state}{' (' + service.last + ')' if service.last else ''}")
@@ -236,6 +251,8 @@ def _wait_ready(
                 return LocalTarget(current.layout(home, tools))
             if current.state == "failed":
                 raise CannotRun(f"the system did not start: {current.why}")
+        elif told:
+            raise CannotRun(f"the system of {home} ended while it was waited for; run `sre up` again")
         if supervisor is not None and supervisor.poll() is not None:
             words = (home / "logs" / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
             raise CannotRun(f"the supervisor ended with {supervisor.returncode}; its last words: {words[-600:] or 'none'}")

@@ -18,8 +18,8 @@ WALL = 1_800_000_000.0
 
 def compare(make: MakeRecording, requests: float, *, failed: Any = (), **counted: Any) -> Agreement:
     """A load of 6,000 requests in 60 s, and what the servers counted around it."""
-    server = replace(Counted(start=WALL - 10, end=WALL + 70, requests=requests, errors=0.0, resets=0), **counted)
-    return agreement(*make(failed=failed), server, scrape_seconds=2.0)
+    server = replace(Counted(start=WALL - 10, end=WALL + 70, requests=requests, errors=0.0, p95=None, resets=0), **counted)
+    return agreement(*make(failed=failed), server, scrape_seconds=2.0, resend_seconds=2.0)
 
 
 @pytest.mark.parametrize("requests", [6000.0, 5945.0, 6055.0])
@@ -64,21 +64,21 @@ def test_a_counter_that_began_again_lost_at_most_a_scrape(make_recording: MakeRe
 def test_what_the_ingress_refused_never_reached_a_server(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
     samples["status"][:1000], samples["failure"][:1000] = 429, Failure.STATUS
-    counted = Counted(start=WALL - 10, end=WALL + 70, requests=5000.0, errors=0.0, resets=0)
-    assert agreement(recording, samples, counted, scrape_seconds=2.0).agree
+    counted = Counted(start=WALL - 10, end=WALL + 70, requests=5000.0, errors=0.0, p95=None, resets=0)
+    assert agreement(recording, samples, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
 
 
 def test_errors_of_the_servers_that_they_do_not_admit_are_a_finding(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
     samples["status"][:100], samples["failure"][:100] = 500, Failure.STATUS
-    counted = Counted(start=WALL - 10, end=WALL + 70, requests=6000.0, errors=100.0, resets=0)
-    assert agreement(recording, samples, counted, scrape_seconds=2.0).agree
-    found = agreement(recording, samples, replace(counted, errors=3.0), scrape_seconds=2.0)
+    counted = Counted(start=WALL - 10, end=WALL + 70, requests=6000.0, errors=100.0, p95=None, resets=0)
+    assert agreement(recording, samples, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
+    found = agreement(recording, samples, replace(counted, errors=3.0), scrape_seconds=2.0, resend_seconds=2.0)
     assert found.findings == ("the client saw 100 answers with status 500, the servers counted 3 errors",)
 
 
 def test_one_source_alone_does_not_agree(make_recording: MakeRecording) -> None:
-    found = agreement(*make_recording(), None, scrape_seconds=2.0)
+    found = agreement(*make_recording(), None, scrape_seconds=2.0, resend_seconds=2.0)
     assert not found.agree
     assert "could not be read" in found.findings[0]
 
@@ -110,10 +110,25 @@ def test_counters_of_another_time_do_not_agree(make_recording: MakeRecording, st
 
 def test_a_client_that_recorded_nothing_does_not_agree(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
-    counted = Counted(start=WALL, end=WALL + 60, requests=0.0, errors=0.0, resets=0)
-    assert agreement(recording, samples[:0], counted, scrape_seconds=2.0).findings == ("the client recorded nothing",)
+    counted = Counted(start=WALL, end=WALL + 60, requests=0.0, errors=0.0, p95=None, resets=0)
+    assert agreement(recording, samples[:0], counted, scrape_seconds=2.0, resend_seconds=2.0).findings == ("the client recorded nothing",)
 
 
 @given(answered=st.integers(0, 6000))
 def test_servers_that_counted_nothing_never_agree_with_a_client_that_sent(make_recording: MakeRecording, answered: int) -> None:
     assert not compare(make_recording, 0.0, failed=range(answered, 6000)).agree
+
+
+def test_requests_that_waited_for_the_ingress_to_try_again_may_be_counted_twice(make_recording: MakeRecording) -> None:
+    recording, samples = make_recording()
+    slow = samples.copy()
+    slow["done"][:200] = slow["sent"][:200] + 2.1
+    counted = Counted(start=WALL - 10, end=WALL + 70, requests=6200.0, errors=0.0, p95=None, resets=0)
+    assert agreement(recording, slow, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
+    assert not agreement(recording, samples, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
+
+
+def test_servers_slower_than_any_user_noticed_do_not_agree(make_recording: MakeRecording) -> None:
+    found = compare(make_recording, 6000.0, p95=4.0)
+    assert not found.agree
+    assert "4000 ms is more than users waited" in found.findings[0]

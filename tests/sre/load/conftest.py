@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sre.load import worker
-from sre.targets.base import Endpoints, Load, LoadPlan
+from sre.readings import Endpoints, LoadPlan
+from sre.targets.base import Load
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]

@@ -13,7 +13,8 @@ import pytest
 from sre.load.schedule import arrivals
 from sre.measure import samples
 from sre.measure.samples import Failure
-from sre.targets.base import Load, LoadPlan
+from sre.readings import LoadPlan
+from sre.targets.base import Load
 
 Launch = Callable[..., Load]
 PLAN = LoadPlan(rate=200.0, seconds=2.0, seed=7)

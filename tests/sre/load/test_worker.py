@@ -16,7 +16,8 @@ import pytest
 from sre.errors import EvidenceDamaged, StepFailed
 from sre.load import worker
 from sre.measure import samples
-from sre.targets.base import Endpoints, Load, LoadPlan
+from sre.readings import Endpoints, LoadPlan
+from sre.targets.base import Load
 
 MakeEndpoints = Callable[..., Endpoints]
 Launch = Callable[..., Load]
@@ -74,7 +75,7 @@ STARTER = """
 import sys
 from pathlib import Path
 from sre.load import worker
-from sre.targets.base import Endpoints, LoadPlan
+from sre.readings import Endpoints, LoadPlan
 port, ca, key, folder, bodies = sys.argv[1:]
 endpoints = Endpoints(f"https://127.0.0.1:{port}", Path(ca), Path(key), "", "", "", "", Path(), Path(bodies))
 load = worker.start(endpoints, LoadPlan(50.0, 600.0, 1), Path(folder), Path(bodies))

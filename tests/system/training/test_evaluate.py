@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from system.model.artifact import ONNX_NAME, Manifest, export_onnx, probabilities
+from system.model.artifact import ONNX_NAME, Manifest, probabilities
+from system.model.export import export_onnx
 from system.model.network import ResNet8
 from system.training.evaluate import Incumbent, evaluate, scores
 from system.training.features import Features, Part

@@ -16,7 +16,8 @@ from mlflow.entities import Run
 
 from system.config import TrainSettings
 from system.errors import ModelRejected, RegistryError, StorageError
-from system.model.artifact import MANIFEST_NAME, ONNX_NAME, Parity, export_onnx, sha256_file, sha256_hex, verify
+from system.model.artifact import MANIFEST_NAME, ONNX_NAME, sha256_file, sha256_hex, verify
+from system.model.export import Parity, export_onnx
 from system.model.network import ResNet8
 from system.storage.objects import ObjectStore
 from system.training import register as register_module

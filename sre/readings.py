@@ -1,0 +1,102 @@
+"""Plain values that targets, probes and drills hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the system's users and observers reach it. Secrets are paths to files, never values.
+
+    Attributes:
+        ingress: base URL, https.
+        ca_file: certificate authority of the ingress.
+        api_key_file: file with the key that drills use as users.
+        prometheus, alertmanager, mlflow: base URLs.
+        database: libpq connection string without a password.
+        passfile: libpq password file for it.
+        bodies: folder of images that users send.
+    """
+
+    ingress: str
+    ca_file: Path
+    api_key_file: Path
+    prometheus: str
+    alertmanager: str
+    mlflow: str
+    database: str
+    passfile: Path
+    bodies: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One serving replica as its platform reports it.
+
+    Attributes:
+        name: stable, for example `serving-2`.
+        identity: changes when the replica is replaced: pid and start time, or the pod's UID. Empty while there is none.
+        ready: its own readiness check answered 200 just now.
+        restarts: how often it was started again.
+    """
+
+    name: str
+    identity: str
+    ready: bool
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert as Alertmanager holds it.
+
+    Attributes:
+        name: `alertname`.
+        active: firing and not silenced.
+        starts_at: seconds since the epoch.
+        runbook_url: its annotation, or an empty string.
+    """
+
+    name: str
+    active: bool
+    starts_at: float
+    runbook_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCounts:
+    """What the servers' own counters say about a span of time, read from Prometheus.
+
+    Attributes:
+        start, end: wall s of the first and the last scrape used.
+        requests: predictions answered, whatever the status.
+        errors: of them, with status 5xx.
+        p95: s, from the duration histogram; None when it held nothing.
+        resets: counters that began again inside the span: what they counted since the scrape before is lost.
+        queries: the expressions asked, for the evidence.
+    """
+
+    start: float
+    end: float
+    requests: float
+    errors: float
+    p95: float | None
+    resets: int
+    queries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """An open schedule: requests leave when planned, whatever became of the ones before.
+
+    Attributes:
+        rate: arrivals per second, Poisson.
+        seconds: length of the schedule, s.
+        seed: fixes the arrival times.
+    """
+
+    rate: float
+    seconds: float
+    seed: int

@@ -1,0 +1,55 @@
+"""What every test gets: a clean environment, and for those that ask a real system, begun once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sre.config import Settings
+from sre.errors import CannotRun
+from sre.targets.local import target, tools
+from sre.targets.local.target import LocalTarget
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("ML_", "MLFLOW_", "SRE_")) and name not in {"SRE_TOOLS", "SRE_TOOLS_PATH"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every account can reach into, as PostgreSQL must when the tests run as root; pytest's own cannot be."""
+    folder = Path(tempfile.mkdtemp(prefix="sre-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Path:
+    """The tools folder, with every program that a local system needs."""
+    folder = Settings().tools
+    try:
+        tools.install(folder, lambda _: None)
+    except CannotRun as error:
+        pytest.skip(f"the local target's programs are not here: {error}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def system(programs: Path) -> Iterator[LocalTarget]:
+    """One whole local system with three replicas; tests that change it put it back."""
+    folder = Path(tempfile.mkdtemp(prefix="sre-system-"))
+    folder.chmod(0o755)
+    home = folder / "home"
+    begun, _ = target.up(home, programs)
+    yield begun
+    target.down(home, purge=True)
+    shutil.rmtree(folder)
