@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from sre.chaos.attach import current
+from sre.errors import UsageError
 from sre.faults.base import Fault
 from sre.faults.process import KillReplica, PauseReplica
+from sre.targets.base import Target
 
 __all__ = ["kill_replica", "pause_replica", "undo_all"]
 
 
 def kill_replica(replica: str) -> dict[str, str | float]:
     """SIGKILL a serving replica, for example `serving-2`."""
-    target, _ = current()
-    return _inject(KillReplica(target, replica))
+    return _inject(KillReplica(_target_of(replica), replica))
 
 
 def pause_replica(replica: str) -> dict[str, str | float]:
     """Freeze a serving replica: it accepts connections and answers nothing."""
-    target, _ = current()
-    return _inject(PauseReplica(target, replica))
+    return _inject(PauseReplica(_target_of(replica), replica))
 
 
 def undo_all() -> list[str]:
     """Take back everything that the ledger still holds."""
     target, ledger = current()
     return ledger.replay(target)
+
+
+def _target_of(replica: str) -> Target:
+    """The target that holds it. The undo of a replica that nobody knows could never succeed, so none may be planned."""
+    target, _ = current()
+    names = [item.name for item in target.replicas()]
+    if replica not in names:
+        raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(names) or 'none'}")
+    return target
 
 
 def _inject(fault: Fault) -> dict[str, str | float]:

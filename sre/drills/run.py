@@ -87,7 +87,7 @@ def run(  # noqa: PLR0913 - each is a part of what a run is
             break
     outcome = combine(record.outcome for record in records)
     record = RunRecord(
-        id=evidence.id, title=f"{name} on {target.name}", target=target.name, started=started, ended=clock.wall(),
+        id=evidence.id, title=", ".join(drill.name for drill in drills) if len(drills) < len(DRILLS) else "game day", target=target.name, started=started, ended=clock.wall(),
         outcome=outcome, exit_code=exit_code if exit_code is not None else outcome.exit_code, drills=tuple(records),
         environment=environment,
     )  # fmt: skip
@@ -110,6 +110,7 @@ def verify(folder: Path) -> list[str]:
     if broken_journal:
         return wrong
     events = journal.read(folder / bundle.JOURNAL)
+    wrong += _retold(record, events)
     for drill in record.drills:
         wrong += _rejudge(drill, folder, _facts(events, drill.name))
     outcome = combine(drill.outcome for drill in record.drills)
@@ -139,6 +140,30 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _retold(record: RunRecord, events: list[dict[str, Any]]) -> list[str]:
+    """Where the record tells another course of the run than the journal: its drills, their steps, how it ended."""
+    wrong = []
+    ran = [event["drill"] for event in events if event["event"] == "drill"]
+    if ran != [drill.name for drill in record.drills]:
+        wrong.append(f"the journal tells of other drills than the record: {', '.join(ran) or 'none'}")
+    for drill in record.drills:
+        told = [
+            (event["name"], event["state"], event["detail"])
+            for event in events
+            if event["event"] == "step" and event["drill"] == drill.name and event["state"] != "began"
+        ]
+        # Steps that were skipped and the mark of an interrupt never ran, so the journal does not hold them.
+        steps = [(step.name, step.result, step.detail) for step in drill.steps if step.result != "skipped"]
+        if told != [step for step in steps if step[0] != "interrupted"]:
+            wrong.append(f"{drill.name}: the steps of the record are not those of the journal")
+    sealed = events[-1] if events else {}
+    if (sealed.get("outcome"), sealed.get("exit_code")) != (record.outcome, record.exit_code):
+        wrong.append(
+            f"the journal does not end with outcome {record.outcome} and exit code {record.exit_code}, as the record says"
+        )
+    return wrong
+
+
 def _facts(events: list[dict[str, Any]], drill: str) -> dict[str, Any]:
     return {event["name"]: event["value"] for event in events if event["event"] == "fact" and event["drill"] == drill}
 
@@ -151,7 +176,7 @@ def _rejudge(drill: DrillRecord, folder: Path, facts: dict[str, Any]) -> list[st
     failed = [Outcome.ERROR for step in drill.steps if step.result == "failed"]
     if combine([*(verdict.outcome for verdict in drill.verdicts), *failed]) is not drill.outcome:
         return [f"{drill.name}: its outcome is recorded as {drill.outcome}, its verdicts and steps say otherwise"]
-    if not drill.verdicts:
+    if not drill.verdicts and not any(step.name == "judge" and step.result == "ok" for step in drill.steps):
         return []
     try:
         case: Case = read_case(folder / drill.folder, facts)

@@ -28,7 +28,7 @@ class Prometheus:
 
     def __init__(self, url: str) -> None:
         # Imported here: it brings pandas and a plotting library, and most commands never ask Prometheus.
-        from prometheus_api_client import PrometheusConnect
+        from prometheus_api_client import PrometheusConnect  # noqa: PLC0415
 
         session = requests.Session()
         # A proxy of the caller's environment knows nothing of this machine's ports.

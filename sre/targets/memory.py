@@ -7,8 +7,8 @@ calls give the same numbers on every machine. `Behaviour` lists every way in whi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,17 +20,23 @@ from sre.measure.quantiles import quantile
 from sre.measure.samples import RECORDS_NAME, SAMPLE, Failure, Recording, write_header
 from sre.readings import Alert, LoadPlan, Replica, ServerCounts
 from sre.targets.base import Capability, Load
-
-Floats = npt.NDArray[np.float64]
+from sre.targets.simulation import (
+    INGRESS_PATIENCE_S,
+    Answers,
+    Process,
+    SimulatedReplica,
+    Traffic,
+    VirtualClock,
+    answers,
+    increase,
+    outages,
+    scraped,
+)
 
 ALERT = "LowReplicaCount"
 RUNBOOK = "https://runbooks.invalid/low-replica-count.md"
-INGRESS_PATIENCE_S = 2.0  # before the ingress asks another replica
-USER_PATIENCE_S = 10.0
-REFUSED_S = 0.001  # a connection that nobody accepts
 EVALUATION_S = 1.0  # between a scrape and the alert rule that reads it
 LOOKBACK_S = 30.0  # how far before a span its first scrape may lie
-_BEGAN, _WALL = 1000.0, 1_767_268_800.0
 _FIRST_PID = 100
 
 
@@ -82,12 +88,12 @@ class Behaviour:
 
 
 class _Source(Protocol):
-    traffic: _Traffic
+    traffic: Traffic
 
 
 @dataclass(slots=True)
 class _Probe:
-    traffic: _Traffic
+    traffic: Traffic
 
 
 class MemoryTarget:
@@ -106,7 +112,7 @@ class MemoryTarget:
         self.clock = VirtualClock()
         born = self.clock.now() - 600.0
         self._replicas = [
-            _Replica(f"serving-{number}", [_Life(_FIRST_PID + number, born, born + 1.0)])
+            SimulatedReplica(f"serving-{number}", [Process(_FIRST_PID + number, born, born + 1.0)])
             for number in range(1, self.behaviour.replicas + 1)
         ]
         self._sources: list[_Source] = []
@@ -128,33 +134,35 @@ class MemoryTarget:
     def replicas(self) -> tuple[Replica, ...]:
         """All replicas, by name."""
         now = self.clock.now()
-        lives = [(replica, replica.current(now)) for replica in self._replicas]
         return tuple(
-            Replica(item.name, life.identity if life else "", item.ready(now), sum(other.born <= now for other in item.lives) - 1)
-            for item, life in lives
+            Replica(item.name, item.identity(now), item.ready(now), sum(process.born <= now for process in item.processes) - 1)
+            for item in self._replicas
         )
 
     def kill(self, replica: str) -> None:
         """End it; a new process begins by itself. Raises StepFailed when there is no process to kill."""
-        found, life = self._process(replica)
+        found, process = self._process(replica)
         if self.behaviour.faults_work:
             now = self.clock.now()
-            self._thaw(life, now)
-            life.died = now
+            process.thaw(now)
+            process.died = now
             born = now + self.behaviour.restart_s
-            found.lives.append(_Life(life.pid + _FIRST_PID, born, born + self.behaviour.startup_s))
+            found.processes.append(Process(process.pid + _FIRST_PID, born, born + self.behaviour.startup_s))
 
     def pause(self, replica: str) -> None:
         """Freeze it. Raises StepFailed when there is no process to freeze."""
-        _, life = self._process(replica)
+        _, process = self._process(replica)
         if self.behaviour.faults_work:
-            self._thaw(life, self.clock.now())
-            life.frozen.append((self.clock.now(), math.inf))
+            process.freeze(self.clock.now())
 
     def resume(self, replica: str) -> None:
         """End a pause. Raises StepFailed when there is no process."""
-        _, life = self._process(replica)
-        self._thaw(life, self.clock.now())
+        _, process = self._process(replica)
+        process.thaw(self.clock.now())
+
+    def answers(self, traffic: Traffic) -> Answers:
+        """What becomes of requests if nothing else is changed."""
+        return answers(self._replicas, traffic)
 
     def start_load(self, plan: LoadPlan, folder: Path) -> Load:
         """Begin sending; see `targets.base.Observers`."""
@@ -165,12 +173,12 @@ class MemoryTarget:
     def user_probe(self) -> tuple[int, str]:
         """One prediction as a user would ask for it."""
         now = np.array([self.clock.now()])
-        traffic = _Traffic(now, now, np.full(1, self.behaviour.service_s), np.full(1, self.behaviour.failing >= 1.0))
+        traffic = Traffic(now, now, np.full(1, self.behaviour.service_s), np.full(1, self.behaviour.failing >= 1.0))
         self._sources.append(_Probe(traffic))
-        answers = self.answers(traffic)
-        self.clock.sleep(float(answers.done[0]) - self.clock.now())
-        status = int(answers.status[0])
-        return status, {0: "no answer", 200: "seven"}.get(status, f"status {status}")
+        answer = self.answers(traffic)
+        self.clock.sleep(float(answer.done[0]) - self.clock.now())
+        status = int(answer.status[0])
+        return status, "seven" if status == 200 else "no prediction"
 
     def server_counts(self, start: float, end: float) -> ServerCounts | None:
         """What the scrapes between two wall times show; a replica that ended took along what nobody had scraped."""
@@ -178,26 +186,26 @@ class MemoryTarget:
             return None
         shift = self.clock.wall() - self.clock.now()
         begin, until = start - shift, min(end - shift, self.clock.now())
-        answers = [self.answers(source.traffic) for source in self._sources]
+        seen_by_all = [self.answers(source.traffic) for source in self._sources]
         totals, errors, resets, every = 0.0, 0.0, 0, self.behaviour.scrape_s
         used: list[float] = []
         for number, replica in enumerate(self._replicas):
-            done = np.concatenate([np.empty(0), *(seen.done[seen.by == number] for seen in answers)])
-            status = np.concatenate([np.empty(0), *(seen.status[seen.by == number] for seen in answers)])
+            done = np.concatenate([np.empty(0), *(seen.done[seen.by == number] for seen in seen_by_all)])
+            status = np.concatenate([np.empty(0), *(seen.status[seen.by == number] for seen in seen_by_all)])
             phase = number / len(self._replicas)
             turns = np.arange(math.floor((begin - LOOKBACK_S) / every), math.ceil(until / every), dtype=np.float64)
             scrapes = (turns + phase) * every
-            seen_at, counters = _scraped(replica, scrapes[scrapes <= until], done)
-            _, wrong = _scraped(replica, seen_at, done[status >= 500])
+            seen_at, counters = scraped(replica, scrapes[scrapes <= until], done)
+            _, wrong = scraped(replica, seen_at, done[status >= 500])
             if not np.any(seen_at <= begin):
                 continue
             first = int(np.searchsorted(seen_at, begin, side="right")) - 1
-            grown, fell = _increase(counters[first:])
-            totals, errors, resets = totals + grown, errors + _increase(wrong[first:])[0], resets + fell
+            grown, fell = increase(counters[first:])
+            totals, errors, resets = totals + grown, errors + increase(wrong[first:])[0], resets + fell
             used += [float(seen_at[first]), float(seen_at[-1])]
         if not used:
             return None
-        took = [(seen.done - seen.sent)[(seen.by >= 0) & (seen.done > begin) & (seen.done <= until)] for seen in answers]
+        took = [(seen.done - seen.sent)[(seen.by >= 0) & (seen.done > begin) & (seen.done <= until)] for seen in seen_by_all]
         p95 = quantile(np.concatenate([*took, np.empty(0)]), 0.95)
         share = self.behaviour.counted
         return ServerCounts(
@@ -213,7 +221,7 @@ class MemoryTarget:
         delay = self.behaviour.scrape_s + EVALUATION_S
         if not self.behaviour.prometheus:
             return ()
-        for begin, end in self._outages():
+        for begin, end in outages(self._replicas):
             fired = begin + delay + self.behaviour.alert_for_s
             resolved = end + delay if self.behaviour.alert_resolves else math.inf
             if end - begin >= self.behaviour.alert_for_s and fired <= now < resolved:
@@ -221,43 +229,15 @@ class MemoryTarget:
                 return tuple(Alert(name, True, fired + shift, self.behaviour.runbook) for name in names)
         return ()
 
-    def answers(self, traffic: _Traffic) -> _Answers:
-        """What becomes of requests if nothing else is changed: the ingress asks the replicas in turn until one answers."""
-        count = len(traffic.sent)
-        at, done = traffic.sent.copy(), np.full(count, np.nan)
-        by = np.full(count, -1)
-        for attempt in range(len(self._replicas)):
-            for number, replica in enumerate(self._replicas):
-                asked = np.flatnonzero(np.isnan(done) & ((np.arange(count) + attempt) % len(self._replicas) == number))
-                finish, gave_up = replica.answer(at[asked], traffic.service[asked])
-                done[asked], at[asked] = finish, gave_up
-                by[asked] = np.where(np.isnan(finish), -1, number)
-        status = np.where(np.isnan(done), 502, np.where(traffic.failing, 500, 200))
-        return _Answers(traffic.sent, np.where(np.isnan(done), at, done), status, by)
-
-    def _outages(self) -> list[tuple[float, float]]:
-        merged: list[tuple[float, float]] = []
-        for begin, end in sorted(span for replica in self._replicas for span in replica.absences()):
-            if merged and begin <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(merged[-1][1], end)
-            else:
-                merged.append((begin, end))
-        return merged
-
-    def _process(self, name: str) -> tuple[_Replica, _Life]:
+    def _process(self, name: str) -> tuple[SimulatedReplica, Process]:
         found = next((replica for replica in self._replicas if replica.name == name), None)
         if found is None:
             names = ", ".join(replica.name for replica in self._replicas)
             raise UsageError(f"replica {name!r} does not exist; there are {names or 'none'}")
-        life = found.current(self.clock.now())
-        if life is None:
+        process = found.current(self.clock.now())
+        if process is None:
             raise StepFailed(f"{name} has no process just now; it is being started again")
-        return found, life
-
-    @staticmethod
-    def _thaw(life: _Life, now: float) -> None:
-        if life.frozen and math.isinf(life.frozen[-1][1]):
-            life.frozen[-1] = life.frozen[-1][0], now
+        return found, process
 
 
 class MemoryLoad:
@@ -273,7 +253,7 @@ class MemoryLoad:
         count = chance.poisson(plan.rate * plan.seconds)
         planned = self._started + np.sort(chance.uniform(0.0, plan.seconds, count))
         service = chance.gamma(4.0, behaviour.service_s / 4.0, count)
-        self.traffic = _Traffic(planned, planned + behaviour.late_s, service, chance.random(count) < behaviour.failing)
+        self.traffic = Traffic(planned, planned + behaviour.late_s, service, chance.random(count) < behaviour.failing)
         self._planned = count
         if self._generator != "sends":
             self.traffic = self.traffic.first(0)
@@ -306,7 +286,8 @@ class MemoryLoad:
         stopped = clock.now() < self._started + self._plan.seconds
         if stopped:
             self.traffic = self._sent()
-            self._planned = min(self._planned, len(self.traffic.planned)) if self._generator == "sends" else self._planned
+        if stopped and self._generator == "sends":
+            self._planned = len(self.traffic.planned)
         self._write(stopped=stopped)
 
     def wait(self) -> None:
@@ -314,20 +295,18 @@ class MemoryLoad:
         self._target.clock.sleep(self._end() - self._target.clock.now())
         self.stop()
 
-    def _sent(self) -> _Traffic:
+    def _sent(self) -> Traffic:
         return self.traffic.first(int(np.searchsorted(self.traffic.planned, self._target.clock.now())))
 
     def _end(self) -> float:
         return max(self._started + self._plan.seconds, float(self._records(self.traffic)["done"].max(initial=0.0)))
 
-    def _records(self, traffic: _Traffic) -> npt.NDArray[np.void]:
-        answers = self._target.answers(traffic)
-        left = answers.done - answers.sent > USER_PATIENCE_S
+    def _records(self, traffic: Traffic) -> npt.NDArray[np.void]:
+        became = self._target.answers(traffic)
         records = np.zeros(len(traffic.planned), dtype=SAMPLE)
         records["planned"], records["sent"] = traffic.planned, traffic.sent
-        records["done"] = np.where(left, answers.sent + USER_PATIENCE_S, answers.done)
-        records["status"] = np.where(left, 0, answers.status)
-        records["failure"] = np.where(left, Failure.TIMEOUT, np.where(answers.status == 200, Failure.NONE, Failure.STATUS))
+        records["done"], records["status"] = became.done, became.status
+        records["failure"] = np.where(became.status == 200, Failure.NONE, Failure.STATUS)
         return records
 
     def _write(self, *, stopped: bool) -> None:

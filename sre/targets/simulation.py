@@ -39,7 +39,7 @@ class VirtualClock:
 
 
 @dataclass(slots=True)
-class _Life:
+class Process:
     """One process of a replica: monotonic s, and the spans in which it was frozen."""
 
     pid: int
@@ -48,11 +48,18 @@ class _Life:
     died: float = math.inf
     frozen: list[tuple[float, float]] = field(default_factory=list)
 
-    @property
-    def identity(self) -> str:
-        return f"{self.pid}@{self.born:.3f}"
+    def freeze(self, now: float) -> None:
+        """From now on it answers nothing."""
+        self.thaw(now)
+        self.frozen.append((now, math.inf))
+
+    def thaw(self, now: float) -> None:
+        """End a freeze; no effect when there is none."""
+        if self.frozen and math.isinf(self.frozen[-1][1]):
+            self.frozen[-1] = self.frozen[-1][0], now
 
     def awake(self, at: Floats) -> npt.NDArray[np.bool_]:
+        """Whether it answers at these moments, shape (n,)."""
         awake: npt.NDArray[np.bool_] = (at >= self.ready) & (at < self.died)
         for begin, end in self.frozen:
             awake &= (at < begin) | (at >= end)
@@ -60,39 +67,48 @@ class _Life:
 
 
 @dataclass(slots=True)
-class _Replica:
-    name: str
-    lives: list[_Life]
+class SimulatedReplica:
+    """A replica and its processes, oldest first; the last may not be born yet."""
 
-    def current(self, now: float) -> _Life | None:
-        return next((life for life in self.lives if life.born <= now < life.died), None)
+    name: str
+    processes: list[Process]
+
+    def identity(self, now: float) -> str:
+        """Of the process that there is; empty while there is none."""
+        process = self.current(now)
+        return f"{process.pid}@{process.born:.3f}" if process else ""
+
+    def current(self, now: float) -> Process | None:
+        """The process that there is, ready or not."""
+        return next((process for process in self.processes if process.born <= now < process.died), None)
 
     def ready(self, now: float) -> bool:
-        return any(life.awake(np.array([now]))[0] for life in self.lives)
+        """Whether it answers."""
+        return any(process.awake(np.array([now]))[0] for process in self.processes)
 
     def absences(self) -> Iterator[tuple[float, float]]:
         """Spans in which it does not answer a scrape."""
-        for life, after in zip(self.lives, [*self.lives[1:], None], strict=True):
-            yield from life.frozen
-            if math.isfinite(life.died):
-                yield life.died, math.inf if after is None else after.ready
+        for process, after in zip(self.processes, [*self.processes[1:], None], strict=True):
+            yield from process.frozen
+            if math.isfinite(process.died):
+                yield process.died, math.inf if after is None else after.ready
 
     def answer(self, at: Floats, service: Floats) -> tuple[Floats, Floats]:
         """When requests that arrive `at` are answered (NaN: not here), and when the ingress gives up on those that are not."""
         done, gave_up = np.full_like(at, np.nan), at + REFUSED_S
-        for life in self.lives:
+        for process in self.processes:
             finish = at + service
-            for begin, end in life.frozen:
+            for begin, end in process.frozen:
                 finish = np.where((at < end) & (finish > begin), end + service, finish)
-            reached = (at >= life.ready) & (at < life.died)
-            lost = np.minimum(life.died, at + INGRESS_PATIENCE_S)
+            reached = (at >= process.ready) & (at < process.died)
+            lost = np.minimum(process.died, at + INGRESS_PATIENCE_S)
             done = np.where(reached & (finish <= lost), finish, done)
             gave_up = np.where(reached, lost, gave_up)
         return done, gave_up
 
 
 @dataclass(frozen=True, slots=True)
-class _Answers:
+class Answers:
     """What became of requests: shape (n,) each. `by` is the replica that answered, -1 for the ingress itself."""
 
     sent: Floats
@@ -102,7 +118,7 @@ class _Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Traffic:
+class Traffic:
     """Requests with everything about them that chance decides: shape (n,) each."""
 
     planned: Floats
@@ -110,23 +126,49 @@ class _Traffic:
     service: Floats
     failing: npt.NDArray[np.bool_]
 
-    def first(self, count: int) -> _Traffic:
-        return _Traffic(self.planned[:count], self.sent[:count], self.service[:count], self.failing[:count])
+    def first(self, count: int) -> Traffic:
+        """The first so many of them."""
+        return Traffic(self.planned[:count], self.sent[:count], self.service[:count], self.failing[:count])
 
 
+def answers(replicas: Sequence[SimulatedReplica], traffic: Traffic) -> Answers:
+    """What becomes of requests: the ingress asks the replicas in turn until one answers, and answers 502 when none does."""
+    count = len(traffic.sent)
+    at, done, by = traffic.sent.copy(), np.full(count, np.nan), np.full(count, -1)
+    for attempt in range(len(replicas)):
+        for number, replica in enumerate(replicas):
+            asked = np.flatnonzero(np.isnan(done) & ((np.arange(count) + attempt) % len(replicas) == number))
+            finish, gave_up = replica.answer(at[asked], traffic.service[asked])
+            done[asked], at[asked] = finish, gave_up
+            by[asked] = np.where(np.isnan(finish), -1, number)
+    status = np.where(np.isnan(done), 502, np.where(traffic.failing, 500, 200))
+    return Answers(traffic.sent, np.where(np.isnan(done), at, done), status, by)
 
-def _scraped(replica: _Replica, times: Floats, done: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+
+def outages(replicas: Sequence[SimulatedReplica]) -> list[tuple[float, float]]:
+    """Spans in which at least one replica does not answer a scrape, in order; the last may have no end."""
+    merged: list[tuple[float, float]] = []
+    for begin, end in sorted(span for replica in replicas for span in replica.absences()):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end)
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def scraped(replica: SimulatedReplica, times: Floats, done: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
     """When a counter was scraped, and what it stood at: it begins again with each process."""
     at, values = [np.empty(0)], [np.empty(0, dtype=np.int64)]
-    for life in replica.lives:
-        scrapes = times[life.awake(times)]
-        own = np.sort(done[(done >= life.born) & (done <= life.died)])
+    for process in replica.processes:
+        scrapes = times[process.awake(times)]
+        own = np.sort(done[(done >= process.born) & (done <= process.died)])
         at.append(scrapes)
         values.append(np.searchsorted(own, scrapes, side="right"))
     return np.concatenate(at), np.concatenate(values)
 
 
-def _increase(counters: npt.NDArray[np.int64]) -> tuple[float, int]:
+def increase(counters: npt.NDArray[np.int64]) -> tuple[float, int]:
+    """By how much scraped values of a counter grew, and how often it began again."""
     steps = np.diff(counters)
     fell = steps < 0
     return float(np.where(fell, counters[1:], steps).sum()), int(np.count_nonzero(fell))

@@ -28,6 +28,8 @@ from sre.targets.local.programs import PROGRAMS, find
 SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
 DOWN_WITHIN_S = 60.0
+# Supervisors that this process began: it is their parent, so it must collect them when they have ended.
+_begun: dict[Path, subprocess.Popen[bytes]] = {}
 # What a system makes below its home, beside its state.
 FOLDERS = ("config", "data", "logs", "restored", "run", "secrets")
 
@@ -175,6 +177,7 @@ def _taken(lock: IO[str]) -> bool:
 def _begin(home: Path, tools: Path, options: list[str], lock: IO[str], say: Callable[[str], None]) -> LocalTarget:
     # What a killed supervisor left would hold the ports and the database.
     left = processes.sweep(home)
+    _collect(home)
     if left:
         say(f"ended {len(left)} processes that an earlier system left: {', '.join(sorted(set(left)))}")
     (home / state.STATE_NAME).unlink(missing_ok=True)
@@ -186,6 +189,7 @@ def _begin(home: Path, tools: Path, options: list[str], lock: IO[str], say: Call
             # The lock is held for as long as either of us has it open, so nobody can come in between.
             env={**os.environ, "SRE_SYSTEM": str(home)}, pass_fds=[lock.fileno()],
         )  # fmt: skip
+    _begun[home] = supervisor
     try:
         return _wait_ready(home, tools, say, supervisor)
     except BaseException:
@@ -215,11 +219,17 @@ def down(home: Path, *, purge: bool = False) -> list[str]:
     remaining = processes.of_system(home)
     if remaining:
         raise UndoIncomplete(f"these processes of {home} cannot be ended: {', '.join(str(item.pid) for item in remaining)}")
+    _collect(home)
     (home / state.STATE_NAME).unlink(missing_ok=True)
     shutil.rmtree(home / "run", ignore_errors=True)
     if purge:
         _purge(home)
     return left
+
+
+def _collect(home: Path) -> None:
+    if home in _begun:
+        _begun.pop(home).wait(DOWN_WITHIN_S)
 
 
 def _purge(home: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from system.errors import RegistryError
 from system.model import artifact
-from system.model.artifact import MANIFEST_NAME, ONNX_NAME
+from system.model.artifact import MANIFEST_NAME, ONNX_NAME, Manifest
 
 
 def test_a_manifest_reads_back_as_it_was(folder: Path, manifest: Manifest) -> None:

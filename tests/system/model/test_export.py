@@ -10,6 +10,7 @@ from system.model import artifact
 from system.model.artifact import ONNX_NAME
 from system.model.export import Parity, export_onnx, parity
 from system.model.network import ResNet8
+from system.model.transform import Pixels
 
 
 def test_the_graph_has_the_agreed_inputs_and_outputs(folder: Path) -> None:

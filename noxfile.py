@@ -1,0 +1,150 @@
+"""The contributor's manual: `nox -l` lists what can be done, and CI does the same.
+
+Every session runs in one environment, `.venv`, made from requirements/main.lock. A session brings it up to date first; no
+resolver takes part, since the lock names exact versions with hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+LOCK = ROOT / "requirements" / "main.lock"
+STAMP = VENV / "locked"
+
+# The CPU build: training needs no more, and the default build for Linux on x86-64 brings gigabytes of CUDA.
+TORCH = "torch==2.13.0"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "imports", "tests"]
+nox.needs_version = ">=2025.5.1"
+
+
+def ready(session: nox.Session, *, programs: bool = False) -> None:
+    """Bring `.venv` to the locked state, and fetch the programs that are not Python packages where asked."""
+    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + TORCH.encode()).hexdigest()
+    if not (BIN / "python").exists():
+        session.run_always(sys.executable, "-m", "venv", str(VENV), external=True)
+    if not STAMP.exists() or STAMP.read_text(encoding="utf-8") != wanted:
+        session.log("installing the locked packages: about 1.5 GB unpacked, a few minutes the first time")
+        _install(session, "--require-hashes", "-r", str(LOCK))
+        _torch(session)
+        _install(session, "--no-build-isolation", "--editable", ".")
+        STAMP.write_text(wanted, encoding="utf-8")
+    if programs:
+        sre(session, "tools", "install")
+
+
+def _install(session: nox.Session, *arguments: str) -> None:
+    command = (str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *arguments)
+    session.run_always(*command, external=True)
+
+
+def _torch(session: nox.Session) -> None:
+    index = ("--extra-index-url", TORCH_CPU_INDEX) if platform.system() == "Linux" and platform.machine() == "x86_64" else ()
+    # One try at the extra index: where it cannot be reached, a wheel that is already at hand is taken at once.
+    _install(session, "--retries", "0", *index, TORCH)
+
+
+def sre(session: nox.Session, *arguments: str) -> None:
+    """Run the toolkit's own command."""
+    session.run(str(BIN / "sre"), *arguments, external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests with coverage; arguments go to pytest. Begins and ends a real system of its own."""
+    ready(session, programs=True)
+    session.run(
+        str(BIN / "python"), "-m", "pytest", "--cov", "--cov-report=term", "--cov-fail-under=90", *session.posargs, external=True
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format; `nox -s lint -- --fix` mends what can be mended."""
+    ready(session)
+    fix = "--fix" in session.posargs
+    session.run(str(BIN / "ruff"), "check", *(["--fix"] if fix else []), external=True)
+    session.run(str(BIN / "ruff"), "format", *([] if fix else ["--check"]), external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly, over system, sre, tests and this file."""
+    ready(session)
+    session.run(str(BIN / "mypy"), external=True)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check who may import whom."""
+    ready(session)
+    session.run(str(BIN / "lint-imports"), external=True)
+
+
+@nox.session
+def gameday(session: nox.Session) -> None:
+    """Begin a system, train, load, break, back up, restore and judge every promise; arguments go to `sre gameday`."""
+    ready(session, programs=True)
+    sre(session, "gameday", *session.posargs)
+
+
+@nox.session
+def drills(session: nox.Session) -> None:
+    """Run drills at full length on a system begun for them: peak-load for ten minutes, then the others."""
+    ready(session, programs=True)
+    sre(session, "up")
+    try:
+        sre(session, "drill", "peak-load", "--duration", "10m")
+        sre(session, "drill", *(session.posargs or ["training", "pod-recovery", "alerting", "backup-restore"]))
+    finally:
+        sre(session, "down")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure one replica: requests a second and CPU time a request; arguments go to tests/bench.py."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "tests/bench.py", *session.posargs, external=True)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Print the newest run again and check its evidence; arguments name another run."""
+    ready(session)
+    sre(session, "verify", *session.posargs)
+    session.run(str(BIN / "sre"), "report", *session.posargs, external=True, success_codes=list(range(7)))
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve requirements/main.in anew into main.lock; needs uv on PATH."""
+    uv = shutil.which("uv")
+    if uv is None:
+        session.error("uv is not on PATH; install it, for example with pipx")
+    session.run(
+        uv, "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header",
+        "--no-emit-index-url", "--no-emit-find-links", "--upgrade", "requirements/main.in", "-o", str(LOCK), external=True,
+    )  # fmt: skip
+
+
+@nox.session
+def clean(session: nox.Session) -> None:
+    """End the system and delete its data, its programs and the environment; evidence stays."""
+    if (BIN / "sre").exists():
+        subprocess.run([str(BIN / "sre"), "down", "--purge"], env=os.environ, check=False)
+    for folder in (ROOT / ".tools", VENV):
+        shutil.rmtree(folder, ignore_errors=True)
+        session.log(f"deleted {folder.name}")

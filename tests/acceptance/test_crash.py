@@ -1,0 +1,65 @@
+"""SIGKILL of `sre` in the middle of a drill, at a random moment; then `sre undo`; then the system must be whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sre.targets.local.target import LocalTarget
+
+pytestmark = pytest.mark.local
+# From before the load begins to after the repair.
+SPAN_S = 22.0
+
+
+def sre(system: LocalTarget, evidence: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "SRE_HOME": str(system.layout.home),
+        "SRE_TOOLS": str(system.layout.tools),
+        "SRE_EVIDENCE": str(evidence),
+        "NO_COLOR": "1",
+    }
+    command = [str(Path(sys.executable).with_name("sre")), *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def helpers_of(evidence: Path) -> list[psutil.Process]:
+    """Load generators and chaos processes that work for a run below `evidence`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(evidence):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_undo_makes_the_system_whole_after_a_kill(
+    system: LocalTarget, tmp_path: Path, pytestconfig: pytest.Config, subtests: pytest.Subtests
+) -> None:
+    moments = random.Random(20_261_124)
+    for kill in range(pytestconfig.getoption("--kills")):
+        after = moments.uniform(1.0, SPAN_S)
+        with subtests.test(f"killed after {after:.1f} s", kill=kill):
+            evidence = tmp_path / str(kill)
+            drill = sre(system, evidence, "drill", moments.choice(["alerting", "pod-recovery"]))
+            time.sleep(after)
+            os.kill(drill.pid, signal.SIGKILL)
+            drill.communicate(timeout=10)
+            undo = sre(system, evidence, "undo")
+            output, _ = undo.communicate(timeout=150)
+            assert undo.returncode == 0, output
+            assert all(replica.ready for replica in system.replicas()), system.replicas()
+            gone, alive = psutil.wait_procs(helpers_of(evidence), timeout=15)
+            assert not alive, [process.cmdline() for process in alive]
+            del gone

@@ -1,0 +1,202 @@
+"""What every target promises to drills, and every set of observers: one suite for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sre.drills.world import World
+from sre.errors import UsageError
+from sre.measure.quantiles import answered
+from sre.measure.samples import read
+from sre.readings import Alert, LoadPlan, Replica
+from sre.targets.base import Capability, Observers, Target
+from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
+from sre.targets.local.target import LocalTarget
+from sre.targets.memory import MemoryTarget
+
+VICTIM = "serving-2"
+READY_WITHIN_S = 60.0
+PLAN = LoadPlan(rate=25.0, seconds=3.0, seed=4)
+
+
+@dataclass(frozen=True)
+class Place:
+    target: Target
+    observers: Observers
+
+    def replica(self, name: str = VICTIM) -> Replica:
+        return next(replica for replica in self.target.replicas() if replica.name == name)
+
+    def wait_for(self, condition: Callable[[], bool], within: float = READY_WITHIN_S) -> None:
+        deadline = self.target.clock.now() + within
+        while not condition():
+            assert self.target.clock.now() < deadline, f"not within {within:.0f} s, last seen: {self.target.replicas()}"
+            self.target.clock.sleep(0.1)
+
+    def whole(self) -> bool:
+        return [replica.ready for replica in self.target.replicas()] == [True] * 3
+
+
+@pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.local)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "memory":
+        memory = MemoryTarget()
+        place = Place(memory, memory)
+    else:
+        system: LocalTarget = request.getfixturevalue("system")
+        place = Place(system, World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S)))
+    place.wait_for(place.whole)
+    yield place
+    if place.replica().identity:
+        place.target.resume(VICTIM)
+    place.wait_for(place.whole)
+
+
+def test_replicas_come_in_the_order_of_their_names_and_keep_them(place: Place) -> None:
+    first, second = place.target.replicas(), place.target.replicas()
+    assert [replica.name for replica in first] == ["serving-1", "serving-2", "serving-3"]
+    assert [(item.name, item.identity, item.restarts) for item in first] == [
+        (item.name, item.identity, item.restarts) for item in second
+    ]
+    assert len({replica.identity for replica in first}) == 3
+
+
+def test_a_killed_replica_is_replaced_by_a_new_one(place: Place) -> None:
+    before = place.replica()
+    place.target.kill(VICTIM)
+    place.wait_for(lambda: place.replica().identity != before.identity, within=5.0)
+    place.wait_for(lambda: place.replica().ready)
+    after = place.replica()
+    assert after.identity not in {"", before.identity}
+    assert after.restarts == before.restarts + 1
+    assert place.whole()
+
+
+def test_a_paused_replica_is_the_same_process_and_not_ready(place: Place) -> None:
+    before = place.replica()
+    place.target.pause(VICTIM)
+    paused = place.replica()
+    assert not paused.ready
+    assert (paused.identity, paused.restarts) == (before.identity, before.restarts)
+    place.target.resume(VICTIM)
+    place.wait_for(lambda: place.replica().ready)
+    assert place.replica() == before
+
+
+def test_resuming_a_replica_that_runs_changes_nothing(place: Place) -> None:
+    before = place.replica()
+    place.target.resume(VICTIM)
+    assert place.replica() == before
+
+
+@pytest.mark.parametrize("change", ["kill", "pause", "resume"])
+def test_an_unknown_replica_is_a_wrong_request(place: Place, change: str) -> None:
+    before = place.target.replicas()
+    with pytest.raises(UsageError, match=r"'serving-9' does not exist; there are serving-1, serving-2, serving-3"):
+        getattr(place.target, change)("serving-9")
+    assert place.target.replicas() == before
+
+
+def test_the_description_is_json_and_holds_no_secret(place: Place) -> None:
+    text = json.dumps(place.target.describe(), allow_nan=False)
+    assert json.loads(text)["target"] == place.target.name
+    for secret in _secrets(place.target):
+        assert secret not in text
+
+
+def test_the_handle_leads_to_the_target_or_is_none(place: Place) -> None:
+    handle = place.target.handle
+    assert handle is None or handle.startswith(f"{place.target.name}:/")
+
+
+def test_capabilities_are_those_of_the_table(place: Place) -> None:
+    assert {Capability.REPLICAS, Capability.ALERTS} <= place.target.capabilities
+    assert (Capability.BACKUPS in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.TRAINING in place.target.capabilities) == isinstance(place.target, LocalTarget)
+
+
+def test_time_goes_forward_and_sleeping_takes_at_least_as_long_as_asked(place: Place) -> None:
+    clock = place.target.clock
+    before, wall = clock.now(), clock.wall()
+    clock.sleep(0.125)
+    assert clock.now() - before >= 0.125
+    assert clock.wall() > wall
+
+
+def test_a_user_is_served(place: Place) -> None:
+    status, seen = place.observers.user_probe()
+    assert status == 200
+    assert seen
+
+
+def test_alerts_are_a_tuple_and_none_is_active_on_a_whole_system(place: Place) -> None:
+    def silent() -> bool:
+        held = place.observers.alerts()
+        assert isinstance(held, tuple)
+        assert all(isinstance(alert, Alert) for alert in held)
+        return not any(alert.name == "LowReplicaCount" and alert.active for alert in held)
+
+    place.wait_for(silent)
+
+
+def test_a_load_leaves_a_recording_and_the_servers_count_exactly_that(place: Place, tmp_path: Path) -> None:
+    clock = place.target.clock
+    clock.sleep(place.observers.settle_s)
+    begin = clock.wall()
+    load = place.observers.start_load(PLAN, tmp_path / "load")
+    assert load.running()
+    load.wait()
+    assert not load.running()
+    recording, samples = read(tmp_path / "load")
+    assert (recording.rate, recording.seconds, recording.seed) == (PLAN.rate, PLAN.seconds, PLAN.seed)
+    assert len(samples) == recording.planned > 0
+    assert answered(samples).all()
+    assert not recording.stopped
+    assert load.progress() == f"{len(samples)} requests, 0 failed"
+    clock.sleep(place.observers.settle_s)
+    counts = place.observers.server_counts(begin, clock.wall())
+    assert counts is not None
+    assert (counts.requests, counts.errors, counts.resets) == (len(samples), 0.0, 0)
+    assert counts.start <= begin <= counts.end <= clock.wall()
+    assert counts.p95 is not None
+    assert 0.0 < counts.p95 < 10.0
+    assert counts.queries
+
+
+def test_a_load_can_be_stopped_early_and_twice(place: Place, tmp_path: Path) -> None:
+    load = place.observers.start_load(LoadPlan(25.0, 300.0, 1), tmp_path / "load")
+    place.target.clock.sleep(1.0)
+    load.stop()
+    load.stop()
+    assert not load.running()
+    recording, samples = read(tmp_path / "load")
+    assert recording.stopped
+    assert len(samples) == recording.planned < 300
+
+
+def test_the_same_seed_plans_the_same_requests(place: Place, tmp_path: Path) -> None:
+    planned = []
+    for name in ("a", "b"):
+        load = place.observers.start_load(LoadPlan(25.0, 1.0, 9), tmp_path / name)
+        load.wait()
+        recording, samples = read(tmp_path / name)
+        planned.append((samples["planned"] - recording.started).round(3).tolist())
+    assert planned[0] == planned[1]
+
+
+def test_nothing_is_counted_where_there_is_no_data(place: Place) -> None:
+    assert place.observers.server_counts(1_000_000.0, 1_000_060.0) is None
+
+
+def _secrets(target: Target) -> list[str]:
+    if not isinstance(target, LocalTarget):
+        return []
+    lines = [line for path in target.layout.secrets.iterdir() for line in path.read_text(encoding="utf-8").splitlines()]
+    words = [line.rpartition(":")[2] for line in lines if not line.startswith("-----")]
+    assert len(words) >= 2, "the system has no secrets to look for"
+    return words

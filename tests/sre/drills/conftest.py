@@ -1,0 +1,115 @@
+"""Whole drills on the memory target: real runs with real evidence, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from sre.drills import run
+from sre.drills.base import Context, Drill, Options
+from sre.evidence.journal import Journal
+from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
+from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.targets.memory import Behaviour, MemoryTarget
+from sre.verdict import Verdict
+
+Changes = Mapping[str, Any]
+
+
+@dataclass
+class Watcher:
+    """A narrator that remembers, and that changes the system's behaviour once a step has ended."""
+
+    behaviour: Behaviour
+    after: Mapping[str, Changes]
+    hear: Callable[[str], None]
+    drills: list[str] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def drill(self, name: str, sentence: str, target: str) -> None:
+        self.drills.append(f"{name} on {target}: {sentence}")
+
+    def step(self, step: StepRecord) -> None:
+        self.steps.append(step)
+        for field_name, value in self.after.get(step.name, {}).items():
+            setattr(self.behaviour, field_name, value)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        self.hear(line)
+
+
+@dataclass(frozen=True)
+class Ran:
+    folder: Path
+    record: RunRecord
+    target: MemoryTarget
+    watcher: Watcher
+
+    @property
+    def drill(self) -> DrillRecord:
+        return self.record.drills[0]
+
+    @property
+    def text(self) -> str:
+        """Everything that was said about it."""
+        details = [step.detail for step in self.drill.steps]
+        return "\n".join([*details, *self.drill.findings, *(verdict.why for verdict in self.drill.verdicts)])
+
+    def step(self, name: str) -> StepRecord:
+        return next(step for step in self.drill.steps if step.name == name)
+
+    def verdict(self, promise: str) -> Verdict:
+        return next(verdict for verdict in self.drill.verdicts if verdict.promise == promise)
+
+    def pending(self) -> int:
+        """Changes that were not taken back."""
+        return len(Ledger(self.folder / LEDGER_NAME).pending())
+
+
+class RunDrills(Protocol):
+    def __call__(
+        self,
+        *drills: Drill,
+        behaviour: Behaviour | None = None,
+        after: Mapping[str, Changes] | None = None,
+        hear: Callable[[str], None] = lambda _: None,
+        options: Options | None = None,
+    ) -> Ran: ...
+
+
+@pytest.fixture
+def run_drills(tmp_path: Path) -> RunDrills:
+    def go(
+        *drills: Drill,
+        behaviour: Behaviour | None = None,
+        after: Mapping[str, Changes] | None = None,
+        hear: Callable[[str], None] = lambda _: None,
+        options: Options | None = None,
+    ) -> Ran:
+        target = MemoryTarget(behaviour)
+        watcher = Watcher(target.behaviour, after or {}, hear)
+        finished = run.run(
+            drills, target, target, root=tmp_path / "evidence", name="test", options=options or Options(), narrator=watcher
+        )
+        return Ran(finished.folder, finished.record, target, watcher)
+
+    return go
+
+
+@pytest.fixture
+def make_context(tmp_path: Path) -> Callable[..., Context]:
+    """A drill under way on a whole system, nothing done yet."""
+
+    def make(drill: str, behaviour: Behaviour | None = None, hear: Callable[[str], None] = lambda _: None) -> Context:
+        target = MemoryTarget(behaviour)
+        journal = Journal(tmp_path / "journal.jsonl", target.clock)
+        ledger = Ledger(tmp_path / LEDGER_NAME)
+        return Context(drill, target, target, tmp_path / "drills" / drill, journal, ledger, Options(), hear)
+
+    return make

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sre.errors import CannotRun
+from sre.targets.local import layout as layouts
+from sre.targets.local.layout import Layout, claim_ports, replica_names, unprivileged_account
+
+REPLICAS = replica_names(3)
+
+
+def test_everything_lies_below_the_home(make_layout: Callable[..., Layout]) -> None:
+    layout = make_layout()
+    folders = (layout.secrets, layout.config, layout.database, layout.objects, layout.logs, layout.run)
+    assert len(set(folders)) == len(folders)
+    assert all(folder.is_relative_to(layout.home) for folder in folders)
+
+
+def test_addresses_name_this_machine_only_and_no_password(make_layout: Callable[..., Layout]) -> None:
+    layout = make_layout()
+    assert layout.address("mlflow") == f"127.0.0.1:{layout.ports['mlflow']}"
+    assert layout.url("mlflow") == f"http://{layout.address('mlflow')}"
+    assert layout.dsn("serving", "predictions") == f"postgresql://serving@{layout.address('postgres')}/predictions"
+
+
+def test_ports_lie_below_those_of_outgoing_connections() -> None:
+    ports, claim = claim_ports(Path("/srv/one"), REPLICAS)
+    with claim:
+        lowest, *_ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        assert len(set(ports.values())) == len(ports) == 12
+        assert 1024 < min(ports.values()) < max(ports.values()) < min(int(lowest), 32_768)
+
+
+def test_a_home_comes_back_on_its_ports() -> None:
+    first, claim = claim_ports(Path("/srv/one"), REPLICAS)
+    claim.close()
+    again, claim = claim_ports(Path("/srv/one"), REPLICAS)
+    claim.close()
+    assert again == first
+
+
+def test_systems_that_begin_together_never_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Few blocks for many systems: most of them collide with another on their way.
+    monkeypatch.setattr(layouts, "_BLOCKS", 40)
+    with ThreadPoolExecutor(12) as pool:
+        claims = list(pool.map(lambda number: claim_ports(Path(f"/srv/{number}"), REPLICAS), range(12)))
+    try:
+        used = [port for ports, _ in claims for port in ports.values()] + [claim.getsockname()[1] for _, claim in claims]
+        assert len(used) == len(set(used)) == 12 * 13
+    finally:
+        for _, claim in claims:
+            claim.close()
+
+
+def test_a_block_with_a_foreign_listener_is_passed_over() -> None:
+    ports, claim = claim_ports(Path("/srv/one"), REPLICAS)
+    claim.close()
+    with socket.socket() as foreign:
+        foreign.bind(("127.0.0.1", ports["prometheus"]))
+        foreign.listen()
+        other, claim = claim_ports(Path("/srv/one"), REPLICAS)
+        claim.close()
+    assert not set(other.values()) & set(ports.values())
+
+
+def test_a_whole_machine_without_a_free_block_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "_BLOCKS", 1)
+    monkeypatch.setattr(layouts, "_FIRST_PORT", 31_000)
+    _, claim = claim_ports(Path("/srv/one"), REPLICAS)
+    with claim, pytest.raises(CannotRun, match="no block of 40 free ports between 31000 and 31040"):
+        claim_ports(Path("/srv/two"), REPLICAS)
+
+
+def test_root_gets_an_account_for_what_refuses_root_and_a_user_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert unprivileged_account() is None
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert unprivileged_account() == pwd.getpwnam("nobody").pw_name
+
+    def unknown(_: str) -> pwd.struct_passwd:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+    with pytest.raises(CannotRun, match="there is no account `nobody`; create one"):
+        unprivileged_account()
