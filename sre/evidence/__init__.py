@@ -1,0 +1,1 @@
+"""What a run leaves behind so that others can check it."""
