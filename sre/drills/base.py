@@ -178,9 +178,7 @@ class Drill(ABC):
         status, seen = context.observers.user_probe()
         if status != 200:
             raise TargetUnavailable(f"a user's request was answered {status or 'not at all'} ({seen}); see `sre status`")
-        now = context.target.clock.wall()
-        if context.observers.server_counts(now - 60, now) is None:
-            raise TargetUnavailable("Prometheus holds no counters of the serving replicas; see `sre status` and its targets page")
+        context.until(lambda: _counters_seen(context), within=PREFLIGHT_WITHIN_S, what="the replicas' counters in Prometheus")
         return f"{replicas} of {replicas} replicas ready, a user is served, Prometheus answers"
 
     def steady(self, context: Context) -> str:
@@ -225,3 +223,10 @@ def _all_ready(context: Context) -> tuple[int | None, str]:
     if not replicas:
         return None, "no replica at all"
     return (None, f"{', '.join(waiting)} not ready") if waiting else (len(replicas), "")
+
+
+def _counters_seen(context: Context) -> tuple[bool | None, str]:
+    # A system that has just begun is not scraped yet, and without a scrape before the load its first requests would not count.
+    now = context.target.clock.wall()
+    counts = context.observers.server_counts(now - context.observers.settle_s, now)
+    return (None, "no counter of a replica; see `sre status`") if counts is None else (True, "")

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sre.drills import run
+from sre.drills.alerting import Alerting
+from sre.drills.base import Options
+from sre.drills.peak_load import PeakLoad
+from sre.drills.pod_recovery import PodRecovery
+from sre.errors import EvidenceDamaged, ExitCode, UndoIncomplete
+from sre.evidence.files import CHECKSUMS, checksums
+from sre.evidence.journal import FIRST
+from sre.faults.base import Undo
+from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.measure.samples import SAMPLE
+from sre.targets.memory import Behaviour, MemoryTarget
+from sre.verdict import Outcome
+
+if TYPE_CHECKING:
+    from .conftest import Ran, RunDrills
+
+
+@pytest.fixture
+def kept(run_drills: RunDrills) -> Ran:
+    ran = run_drills(PodRecovery())
+    assert run.verify(ran.folder) == []
+    return ran
+
+
+@pytest.fixture
+def broken(run_drills: RunDrills) -> Ran:
+    ran = run_drills(PodRecovery(), behaviour=Behaviour(startup_s=40.0))
+    assert ran.record.outcome is Outcome.BROKEN
+    return ran
+
+
+def test_a_run_of_several_drills_is_one_folder_with_one_outcome(run_drills: RunDrills) -> None:
+    ran = run_drills(PodRecovery(), PeakLoad(), Alerting(), options=Options(seconds=60.0))
+    assert [drill.name for drill in ran.record.drills] == ["pod-recovery", "peak-load", "alerting"]
+    assert ran.record.exit_code == ExitCode.KEPT
+    assert ran.record.id == "20260101T120000Z-test" == ran.folder.name
+    assert ran.record.title == "test on memory"
+    assert ran.watcher.drills[0] == "pod-recovery on memory: a killed replica serves again in under 30 s"
+    assert {path.name for path in (ran.folder / "drills").iterdir()} == {"pod-recovery", "peak-load", "alerting"}
+    assert run.verify(ran.folder) == []
+
+
+def test_the_worst_drill_decides(run_drills: RunDrills) -> None:
+    ran = run_drills(PodRecovery(), PeakLoad(), behaviour=Behaviour(startup_s=40.0), options=Options(rate=1050.0))
+    assert [drill.outcome for drill in ran.record.drills] == [Outcome.BROKEN, Outcome.KEPT]
+    assert ran.record.exit_code == ExitCode.BROKEN
+
+
+def test_the_environment_says_on_what_it_ran(kept: Ran) -> None:
+    environment = kept.record.environment
+    assert environment["target"] == "memory"
+    assert environment["behaviour"]["replicas"] == 3
+    assert environment["cores"] > 0
+    assert environment["memory_gb"] > 0
+    assert environment["python"].startswith("3.")
+    assert environment["commit"]
+
+
+def test_a_run_of_nothing_is_inconclusive(run_drills: RunDrills) -> None:
+    assert run_drills().record.exit_code == ExitCode.INCONCLUSIVE
+
+
+def test_a_flipped_byte_in_the_samples_is_found(kept: Ran) -> None:
+    _flip(kept.folder / "drills/pod-recovery/samples.bin")
+    assert run.verify(kept.folder) == ["drills/pod-recovery/samples.bin was altered"]
+
+
+def test_altered_samples_are_found_although_the_forger_made_new_checksums(kept: Ran) -> None:
+    _edit_samples(kept.folder, lambda samples: samples["failure"].__setitem__(slice(0, 200), 1))
+    _seal_again(kept.folder)
+    assert run.verify(kept.folder) == [
+        "pod-recovery: the verdicts computed from the raw files are not those that were recorded",
+        "pod-recovery: the findings computed from the raw files are not those that were recorded",
+    ]
+
+
+def test_samples_that_were_removed_are_found(kept: Ran) -> None:
+    for name in ("samples.bin", "samples.json"):
+        (kept.folder / "drills/pod-recovery" / name).unlink()
+    _seal_again(kept.folder)
+    (wrong,) = run.verify(kept.folder)
+    assert wrong.startswith("pod-recovery: its verdicts cannot be computed from what is there (StepFailed(")
+
+
+def test_an_edited_verdict_is_found_although_the_forger_made_new_checksums(kept: Ran) -> None:
+    _edit_record(kept.folder, lambda record: record["drills"][0]["verdicts"][0].update(measured=0.4))
+    _seal_again(kept.folder)
+    assert run.verify(kept.folder) == ["pod-recovery: the verdicts computed from the raw files are not those that were recorded"]
+
+
+def _all_kept(record: dict[str, Any]) -> None:
+    record.update(outcome="kept", exit_code=0)
+    record["drills"][0]["outcome"] = "kept"
+    for verdict in record["drills"][0]["verdicts"]:
+        verdict["outcome"] = "kept"
+
+
+def _without_verdicts(record: dict[str, Any]) -> None:
+    record.update(outcome="inconclusive", exit_code=3)
+    record["drills"][0].update(outcome="inconclusive", verdicts=[])
+
+
+FORGERIES: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
+    ("broken made kept", _all_kept, "the verdicts computed from the raw files"),
+    ("verdicts removed", _without_verdicts, "the verdicts computed from the raw files"),
+    ("outcome of the run", lambda record: record.update(outcome="kept"), "the run's outcome is recorded as kept"),
+    ("outcome of the drill", lambda record: record["drills"][0].update(outcome="kept"), "its outcome is recorded as kept"),
+    ("exit code", lambda record: record.update(exit_code=0), "the journal does not end with"),
+    ("a fact", lambda record: record["drills"][0]["facts"].update(watched=9.0), "the facts of the record are not those"),
+    ("a step", lambda record: record["drills"][0]["steps"][4].update(detail="fine"), "the steps of the record are not those"),
+    ("a drill removed", lambda record: record.update(drills=[]), "the journal tells of other drills than the record"),
+    ("a finding", lambda record: record["drills"][0].update(findings=["fine"]), "the findings computed from the raw files"),
+    ("another drill", lambda record: record["drills"][0].update(name="no-such"), "drill no-such does not exist here"),
+]
+
+
+@pytest.mark.parametrize(("forge", "words"), [row[1:] for row in FORGERIES], ids=[row[0] for row in FORGERIES])
+def test_a_forged_record_is_found_although_its_checksums_are_new(
+    broken: Ran, forge: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    _edit_record(broken.folder, forge)
+    _seal_again(broken.folder)
+    assert any(words in wrong for wrong in run.verify(broken.folder))
+
+
+def test_a_failed_step_that_was_made_a_success_is_found(run_drills: RunDrills) -> None:
+    ran = run_drills(PodRecovery(), options=Options(seconds=25.0), behaviour=Behaviour(startup_s=15.0))
+    assert ran.step("recover").result == "failed"
+
+    def forge(record: dict[str, Any]) -> None:
+        _all_kept(record)
+        record["drills"][0]["steps"][4].update(result="ok", detail="3 of 3 ready")
+
+    _edit_record(ran.folder, forge)
+    _seal_again(ran.folder)
+    assert "pod-recovery: the steps of the record are not those of the journal" in run.verify(ran.folder)
+
+
+def test_an_edited_fact_in_the_journal_breaks_its_chain(kept: Ran) -> None:
+    journal = kept.folder / "journal.jsonl"
+    text = journal.read_text(encoding="utf-8")
+    journal.write_text(text.replace('"name": "fault_at", "value": 10', '"name": "fault_at", "value": 20'), encoding="utf-8")
+    assert journal.read_text(encoding="utf-8") != text
+    wrong = run.verify(kept.folder)
+    assert wrong[0] == "journal.jsonl was altered"
+    assert "does not follow from the line before it" in wrong[1]
+
+
+def test_an_edited_fact_is_found_although_chain_and_checksums_are_new(broken: Ran) -> None:
+    _edit_fact(broken.folder, "fault_at", lambda value: value + 15.0)
+    _seal_again(broken.folder)
+    assert run.verify(broken.folder) == ["pod-recovery: the facts of the record are not those of the journal"]
+
+
+def test_a_fact_edited_in_journal_and_record_no_longer_gives_the_verdict(broken: Ran) -> None:
+    _edit_fact(broken.folder, "fault_at", lambda value: value + 15.0)
+    _edit_record(
+        broken.folder,
+        lambda record: record["drills"][0]["facts"].update(fault_at=record["drills"][0]["facts"]["fault_at"] + 15.0),
+    )
+    _seal_again(broken.folder)
+    assert "pod-recovery: the verdicts computed from the raw files are not those that were recorded" in run.verify(broken.folder)
+
+
+def test_facts_that_a_judge_cannot_use_are_told(kept: Ran) -> None:
+    _edit_fact(kept.folder, "looks", lambda _: [["soon", 3]])
+    _edit_record(kept.folder, lambda record: record["drills"][0]["facts"].update(looks=[["soon", 3]]))
+    _seal_again(kept.folder)
+    assert any("cannot be computed from what is there" in wrong for wrong in run.verify(kept.folder))
+
+
+def test_a_run_that_never_ended_cannot_be_verified(kept: Ran) -> None:
+    (kept.folder / "run.json").unlink()
+    with pytest.raises(EvidenceDamaged, match="the run did not finish"):
+        run.verify(kept.folder)
+
+
+def test_undo_takes_back_what_a_killed_run_left(tmp_path: Path) -> None:
+    target = MemoryTarget()
+    Ledger(tmp_path / LEDGER_NAME).plan(Undo("resume", {"replica": "serving-2"}, "resume serving-2"))
+    target.pause("serving-2")
+    assert run.undo(tmp_path, target) == ["resume serving-2"]
+    assert all(replica.ready for replica in target.replicas())
+    assert run.undo(tmp_path, target) == []
+
+
+def test_undo_says_what_it_cannot_take_back(tmp_path: Path) -> None:
+    target = MemoryTarget(Behaviour(startup_s=float("inf")))
+    Ledger(tmp_path / LEDGER_NAME).plan(Undo("await-ready", {"replica": "serving-2"}, "wait for serving-2"))
+    target.kill("serving-2")
+    with pytest.raises(UndoIncomplete, match="still changed: wait for serving-2: serving-2 was not ready within 90 s"):
+        run.undo(tmp_path, target)
+
+
+def test_the_handle_of_a_run_is_in_its_journal(kept: Ran, tmp_path: Path) -> None:
+    assert run.attach_handle(kept.folder) is None
+    journal = kept.folder / "journal.jsonl"
+    _rewrite(journal, lambda event: {**event, "handle": "local:/srv"} if event["event"] == "run" else event)
+    assert run.attach_handle(kept.folder) == "local:/srv"
+    _rewrite(journal, lambda event: {**event, "event": "other"} if event["event"] == "run" else event)
+    with pytest.raises(EvidenceDamaged, match="does not begin with the run"):
+        run.attach_handle(kept.folder)
+
+
+def _flip(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(bytes(raw))
+
+
+def _edit_samples(folder: Path, edit: Callable[[Any], None]) -> None:
+    path = folder / "drills/pod-recovery/samples.bin"
+    samples = np.frombuffer(path.read_bytes(), dtype=SAMPLE).copy()
+    edit(samples)
+    path.write_bytes(samples.tobytes())
+
+
+def _edit_record(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    edit(record)
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def _edit_fact(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:
+    def change(event: dict[str, Any]) -> dict[str, Any]:
+        return {**event, "value": edit(event["value"])} if event.get("name") == name and event["event"] == "fact" else event
+
+    _rewrite(folder / "journal.jsonl", change)
+
+
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """A whole new chain, as a forger would make it."""
+    prev, lines = FIRST, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        lines.append(json.dumps({**change(json.loads(line)), "prev": prev}))
+        prev = hashlib.sha256(lines[-1].encode()).hexdigest()
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _seal_again(folder: Path) -> None:
+    (folder / CHECKSUMS).write_text(
+        "".join(f"{digest}  {name}\n" for name, digest in checksums(folder).items()), encoding="utf-8"
+    )
