@@ -53,6 +53,8 @@ def run(experiment: Path, target: Target, ledger: Ledger, folder: Path, variable
         ExperimentFailed: the journal is missing, or shows anything but a complete and successful run.
     """
     journal_path = folder / JOURNAL_NAME
+    # What an earlier run left must not speak for one that writes nothing.
+    journal_path.unlink(missing_ok=True)
     if target.handle is None:
         _run_here(experiment, target, ledger, journal_path, variables)
     else:
@@ -81,7 +83,7 @@ def read_journal(journal: dict[str, Any], name: str) -> Injection:
         if activity.get("status") != "succeeded":
             reason = " ".join(str(activity.get("exception", "")).split())[-400:]
             raise ExperimentFailed(f"{name}: {activity['activity']['name']} {activity.get('status')}: {reason}")
-    outputs = [activity["output"] for activity in ran if activity["activity"]["type"] == "action"]
+    outputs = [activity.get("output") for activity in ran if activity["activity"]["type"] == "action"]
     if len(ran) != len(planned) or not outputs:
         raise ExperimentFailed(f"{name}: {len(ran)} of {len(planned)} activities ran, {len(outputs)} actions among them")
     last = outputs[-1]
@@ -111,7 +113,8 @@ def _run_child(experiment: Path, handle: str, ledger: Ledger, folder: Path, vari
 
 
 def _run_here(experiment: Path, target: Target, ledger: Ledger, journal_path: Path, variables: dict[str, str]) -> None:
-    from chaoslib.experiment import load_experiment, run_experiment  # noqa: PLC0415 - slow to import
+    from chaoslib.exceptions import ChaosException  # noqa: PLC0415 - slow to import
+    from chaoslib.experiment import load_experiment, run_experiment  # noqa: PLC0415
     from chaoslib.types import Strategy  # noqa: PLC0415
 
     attach.bind(target, ledger)
@@ -122,6 +125,8 @@ def _run_here(experiment: Path, target: Target, ledger: Ledger, journal_path: Pa
             experiment_vars=(variables, {}),
             strategy=Strategy.BEFORE_METHOD,
         )
+    except ChaosException as error:
+        raise ExperimentFailed(f"{experiment.name} cannot be run: {error}") from error
     finally:
         attach.bind(None, None)
     journal_path.parent.mkdir(parents=True, exist_ok=True)

@@ -96,5 +96,5 @@ def _finish(finished: object, *, as_json: bool) -> None:
     if as_json:
         typer.echo(codec.dump(finished.record), nl=False)
     else:
-        output.console().print(text.run_rich(finished.record))
+        output.console().print(text.result_rich(finished.record))
     raise typer.Exit(finished.record.exit_code)

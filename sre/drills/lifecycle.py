@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from sre.drills.base import STEPS, Context, Drill, Judgement, read_case
-from sre.errors import SreError, StepFailed, UndoIncomplete
+from sre.errors import SreError, StepFailed
 from sre.evidence.schema import DrillRecord, FaultRecord, StepRecord
 from sre.promises import promise
 from sre.verdict import Outcome, combine
@@ -121,7 +121,7 @@ def _undo(context: Context, progress: _Progress, tell: Tell) -> None:
     def undo(context: Context) -> str:
         try:
             done = context.ledger.replay(context.target)
-        except UndoIncomplete:
+        except SreError:
             progress.undone = False
             raise
         finally:

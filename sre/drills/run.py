@@ -87,7 +87,7 @@ def run(  # noqa: PLR0913 - each is a part of what a run is
             break
     outcome = combine(record.outcome for record in records)
     record = RunRecord(
-        id=evidence.id, title=", ".join(drill.name for drill in drills) if len(drills) < len(DRILLS) else "game day", target=target.name, started=started, ended=clock.wall(),
+        id=evidence.id, title=", ".join(drill.name for drill in drills), target=target.name, started=started, ended=clock.wall(),
         outcome=outcome, exit_code=exit_code if exit_code is not None else outcome.exit_code, drills=tuple(records),
         environment=environment,
     )  # fmt: skip

@@ -55,6 +55,12 @@ def run_rich(record: RunRecord) -> Text:
     return Text("\n").join(styled(line) for line in _lines(record))
 
 
+def result_rich(record: RunRecord) -> Text:
+    """The end of `run_rich`, for whoever has watched the steps: findings, verdicts, exit code, evidence."""
+    findings = [finding_line(f"{drill.name}: {finding}") for drill in record.drills for finding in drill.findings]
+    return Text("\n").join(styled(line) for line in [*findings, *_results(record)])
+
+
 def styled(line: str) -> Text:
     """One line with colour on its outcome word; for a line of narration too."""
     coloured = Text(line, no_wrap=True)
@@ -108,6 +114,11 @@ def _lines(record: RunRecord) -> list[str]:
         lines.append(header_line(drill.name, drill.sentence, record.target))
         lines += [step_line(step) for step in drill.steps]
         lines += [finding_line(finding) for finding in drill.findings]
+    return lines + _results(record)
+
+
+def _results(record: RunRecord) -> list[str]:
+    lines: list[str] = []
     for drill in record.drills:
         lines += [verdict_line(verdict) for verdict in drill.verdicts]
         lines += _without_verdict(drill)

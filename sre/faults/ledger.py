@@ -45,8 +45,8 @@ def _remove_restored(_: Target, arguments: Mapping[str, str]) -> None:
     if place.exists():
         down(place, purge=True)
     shutil.rmtree(backup, ignore_errors=True)
-    if backup.exists():
-        raise UndoIncomplete(f"{backup} cannot be deleted whole; delete what is left by hand")
+    if left := [str(folder) for folder in (place, backup) if folder.exists()]:
+        raise UndoIncomplete(f"{' and '.join(left)} cannot be deleted whole; delete what is left by hand")
 
 
 ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
@@ -87,11 +87,14 @@ class Ledger:
         """
         planned: dict[int, Undo] = {}
         undone: set[int] = set()
-        for line in self._lines():
-            if line["event"] == "planned":
-                planned[line["entry"]] = Undo(line["action"], line["arguments"], line["sentence"])
-            elif line["event"] == "undone":
-                undone.add(line["entry"])
+        try:
+            for line in map(json.loads, self._whole().splitlines()):
+                if line["event"] == "planned":
+                    planned[line["entry"]] = Undo(line["action"], line["arguments"], line["sentence"])
+                elif line["event"] == "undone":
+                    undone.add(line["entry"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise EvidenceDamaged(f"{self.path} holds a line that is no entry ({error!r}); undo by hand what it names") from error
         return [Entry(number, undo, number in undone) for number, undo in planned.items()]
 
     def pending(self) -> list[Entry]:
@@ -111,8 +114,8 @@ class Ledger:
         for entry in self.pending():
             try:
                 ACTIONS[entry.undo.action](target, entry.undo.arguments)
-            except (SreError, KeyError) as error:
-                failed.append(f"{entry.undo.sentence}: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, the others must still be taken back
+                failed.append(f"{entry.undo.sentence}: {error if isinstance(error, SreError) else repr(error)}")
                 continue
             self._append({"entry": entry.number, "event": "undone"})
             done.append(entry.undo.sentence)
@@ -121,16 +124,15 @@ class Ledger:
         return done
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self.path.open("ab") as file:
+            # A line cut short by a crash would swallow this one.
+            file.truncate(len(self._whole()))
+            file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def _whole(self) -> bytes:
         if not self.path.exists():
-            return []
-        whole, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise EvidenceDamaged(f"{self.path} holds a line that is not JSON ({error}); undo by hand what it names") from error
+            return b""
+        whole, newline, _ = self.path.read_bytes().rpartition(b"\n")
+        return whole + newline

@@ -125,11 +125,12 @@ def claim_ports(home: Path, replicas: tuple[str, ...]) -> tuple[dict[str, int], 
     first = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4]) % _BLOCKS
     for attempt in range(_BLOCKS):
         base = _FIRST_PORT + (first + attempt) % _BLOCKS * _BLOCK
-        claim = _bound(base)
+        # Without SO_REUSEADDR: with it, two sockets of which none listens may hold the same port.
+        claim = _bound(base, reuse=False)
         if claim is None:
             continue
         ports = {name: base + 1 + index for index, name in enumerate(names)}
-        probes = [_bound(port) for port in ports.values()]
+        probes = [_bound(port, reuse=True) for port in ports.values()]
         for probe in probes:
             if probe is not None:
                 probe.close()
@@ -139,10 +140,10 @@ def claim_ports(home: Path, replicas: tuple[str, ...]) -> tuple[dict[str, int], 
     raise CannotRun(f"no block of {_BLOCK} free ports between {_FIRST_PORT} and {_FIRST_PORT + _BLOCKS * _BLOCK}")
 
 
-def _bound(port: int) -> socket.socket | None:
+def _bound(port: int, *, reuse: bool) -> socket.socket | None:
     probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     # A socket of an ended connection in TIME_WAIT does not hold a port; a listener does.
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
     try:
         probe.bind(("127.0.0.1", port))
     except OSError:

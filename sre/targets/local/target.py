@@ -162,7 +162,10 @@ def up(
     with (home / "lock").open("a") as lock:
         if not _taken(lock):
             say(f"a system already holds {home}; joining it")
-            return _wait_ready(home, tools, say), False
+            # Who gets the lock while waiting knows that the other system has ended.
+            joined = _wait_ready(home, tools, say, lambda: _taken(lock))
+            if joined is not None:
+                return joined, False
         return _begin(home, tools, ["--replicas", str(replicas), "--parts", parts], lock, say), True
 
 
@@ -191,10 +194,14 @@ def _begin(home: Path, tools: Path, options: list[str], lock: IO[str], say: Call
         )  # fmt: skip
     _begun[home] = supervisor
     try:
-        return _wait_ready(home, tools, say, supervisor)
+        begun = _wait_ready(home, tools, say, lambda: supervisor.poll() is not None)
+        if begun is None:
+            words = (home / "logs" / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
+            raise CannotRun(f"the supervisor ended with {supervisor.returncode}; its last words: {words[-600:] or 'none'}")
     except BaseException:
         down(home)
         raise
+    return begun
 
 
 def down(home: Path, *, purge: bool = False) -> list[str]:
@@ -244,15 +251,14 @@ def _purge(home: Path) -> None:
         home.rmdir()
 
 
-def _wait_ready(
-    home: Path, tools: Path, say: Callable[[str], None], supervisor: subprocess.Popen[bytes] | None = None
-) -> LocalTarget:
+def _wait_ready(home: Path, tools: Path, say: Callable[[str], None], ended: Callable[[], bool]) -> LocalTarget | None:
+    """The system when it is ready, None when it has ended."""
     deadline = time.monotonic() + UP_WITHIN_S
     told: dict[str, str] = {}
     while time.monotonic() < deadline:
         current = state.read(home)
-        # Joining: what a killed supervisor last wrote says nothing of the system that is beginning.
-        if current is not None and (supervisor is not None or processes.alive(current.supervisor)):
+        # What a killed supervisor last wrote says nothing of the system that is beginning.
+        if current is not None and (current.state == "failed" or processes.alive(current.supervisor)):
             for name, service in current.services.items():
                 if told.get(name) != service.state and service.state in ("ready", "done", "restarting"):
                     say(f"{name}: {service.state}{' (' + service.last + ')' if service.last else ''}")
@@ -261,11 +267,8 @@ def _wait_ready(
                 return LocalTarget(current.layout(home, tools))
             if current.state == "failed":
                 raise CannotRun(f"the system did not start: {current.why}")
-        elif told:
-            raise CannotRun(f"the system of {home} ended while it was waited for; run `sre up` again")
-        if supervisor is not None and supervisor.poll() is not None:
-            words = (home / "logs" / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
-            raise CannotRun(f"the supervisor ended with {supervisor.returncode}; its last words: {words[-600:] or 'none'}")
+        if ended():
+            return None
         time.sleep(0.1)
     waiting = ", ".join(name for name, seen in told.items() if seen not in ("ready", "done"))
     raise CannotRun(f"the system of {home} was not ready within {UP_WITHIN_S:.0f} s; still waiting for {waiting or 'everything'}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from sre.errors import CannotRun, MissingProgram
 from sre.targets.local.programs import PROGRAMS, Program, find
 
+WITHIN_S = 600.0
 VERSIONS_NAME = "versions.json"
 # Debian's Alertmanager reads its default template from this folder, whatever its configuration says, and does not start without.
 ALERTMANAGER_SHARE = "usr/share/prometheus/alertmanager"
@@ -104,10 +105,10 @@ def _run(command: list[str], tools: Path) -> str:
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
-            command, cwd=tools / "debs", env=environment, capture_output=True, text=True, timeout=600, check=False
+            command, cwd=tools / "debs", env=environment, capture_output=True, text=True, timeout=WITHIN_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise CannotRun(f"{command[0]} gave no answer within 600 s: {' '.join(command)}") from error
+        raise CannotRun(f"{command[0]} gave no answer within {WITHIN_S:.0f} s: {' '.join(command)}") from error
     if done.returncode:
         raise CannotRun(f"{' '.join(command)} failed with {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}")
     return done.stdout

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from sre.drills import run
-from sre.drills.base import Context, Drill, Options
+from sre.drills.base import Case, Context, Drill, Options, read_case
 from sre.evidence.journal import Journal
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.readings import LoadPlan
 from sre.targets.memory import Behaviour, MemoryTarget
 from sre.verdict import Verdict
 
@@ -111,5 +112,31 @@ def make_context(tmp_path: Path) -> Callable[..., Context]:
         journal = Journal(tmp_path / "journal.jsonl", target.clock)
         ledger = Ledger(tmp_path / LEDGER_NAME)
         return Context(drill, target, target, tmp_path / "drills" / drill, journal, ledger, Options(), hear)
+
+    return make
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher(Behaviour(), {}, lambda _: None)
+
+
+@pytest.fixture
+def make_case(tmp_path: Path) -> Callable[..., Case]:
+    """The case of a load of 20 s, or of one that was stopped, with the servers' counters."""
+
+    def make(*, stop_after: float | None = None, **behaviour: Any) -> Case:
+        target = MemoryTarget(Behaviour(**behaviour))
+        start = target.clock.wall()
+        load = target.start_load(LoadPlan(100.0, 20.0, 1), tmp_path)
+        if stop_after is None:
+            load.wait()
+        else:
+            target.clock.sleep(stop_after)
+            load.stop()
+        target.clock.sleep(target.settle_s)
+        counts = target.server_counts(start, target.clock.wall())
+        facts = {"server_counts": None if counts is None else asdict(counts), "scrape_s": 2.0, "resend_s": target.resend_s}
+        return read_case(tmp_path, facts)
 
     return make

@@ -95,8 +95,8 @@ def test_preflight_waits_for_a_replica_that_is_starting(make_context: MakeContex
     [
         (Behaviour(replicas=0), StepFailed, "every replica to be ready not within 30 s .last seen: no replica at all"),
         (Behaviour(failing=1.0), TargetUnavailable, "answered 500 .no prediction.; see `sre status`"),
-        (Behaviour(metric=False), TargetUnavailable, "Prometheus holds no counters"),
-        (Behaviour(prometheus=False), TargetUnavailable, "Prometheus holds no counters"),
+        (Behaviour(metric=False), StepFailed, "the replicas' counters in Prometheus not within 30 s"),
+        (Behaviour(prometheus=False), StepFailed, "the replicas' counters in Prometheus not within 30 s"),
     ],
 )
 def test_preflight_names_what_is_missing(

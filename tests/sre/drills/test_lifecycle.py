@@ -159,8 +159,20 @@ def test_counters_are_asked_for_once_the_scrapes_have_caught_up(run_drills: RunD
     assert ran.drill.facts["server_counts"]["requests"] > 5000
 
 
-def test_a_step_that_works_around_the_ledger_is_no_step(make_context: MakeContext) -> None:
-    # A change whose undo is planned and which then fails is undone all the same.
+def test_a_ledger_that_cannot_be_read_leaves_the_run_with_an_undo_incomplete(make_context: MakeContext) -> None:
+    class Damaging(Alerting):
+        def recover(self, context: Context) -> str:
+            context.ledger.path.write_text("not json\n", encoding="utf-8")
+            return "damaged"
+
+    context = make_context("alerting")
+    context.folder.mkdir(parents=True)
+    ended = conduct(Damaging(), context, lambda _: None)
+    assert not ended.undone
+    assert not context.target.replicas()[1].ready
+
+
+def test_a_change_that_was_only_half_made_is_undone_too(make_context: MakeContext) -> None:
     class Half(Alerting):
         def inject(self, context: Context) -> str:
             context.ledger.plan(Undo("resume", {"replica": "serving-1"}, "resume serving-1"))

@@ -86,3 +86,11 @@ def test_the_promise_table(make_verdict: Callable[..., Verdict]) -> None:
         "| a fault raises its alert within 2 min | < 2 min | 130.0 s, BROKEN | `20260101T120000Z-gameday` |\n"
         "| 99.9 % of requests are served, while a replica is lost | >= 99.9 % | never |  |\n"
     )
+
+
+def test_the_result_of_a_run_is_the_end_of_its_text(make_run: Callable[..., RunRecord]) -> None:
+    record = make_run()
+    whole, result = text.run_rich(record).plain, text.result_rich(record).plain
+    verdicts = [line for line in result.splitlines() if not line.startswith("  finding")]
+    assert whole.endswith("\n".join(verdicts))
+    assert verdicts[0].startswith(("KEPT", "BROKEN", "INCONCLUSIVE", "ERROR"))

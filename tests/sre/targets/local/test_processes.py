@@ -117,5 +117,5 @@ def test_a_sweep_ends_the_willing_the_deaf_and_the_frozen(start: Start, tmp_path
         assert time.monotonic() < deadline
     os.kill(frozen.pid, signal.SIGSTOP)
     assert {"sh", "sleep"} <= set(processes.sweep(home, deadline_s=0.3))
-    assert [process.poll() for process in (willing, frozen, deaf)] == [-signal.SIGQUIT, -signal.SIGQUIT, -signal.SIGKILL]
+    assert [process.wait(10) for process in (willing, frozen, deaf)] == [-signal.SIGQUIT, -signal.SIGQUIT, -signal.SIGKILL]
     assert processes.sweep(home) == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -123,13 +124,25 @@ def test_one_that_joins_a_start_that_fails_is_told(never_ready: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         outcomes = [pool.submit(target.up, never_ready, TOOLS) for _ in range(2)]
         errors = [str(outcome.exception()) for outcome in outcomes]
-    assert all(("did not start" in error or "ended while it was waited for" in error) for error in errors), errors
+    assert all("did not start: two: two was not ready" in error for error in errors), errors
 
 
 def test_a_supervisor_that_dies_is_reported_with_its_last_words(small_home: Path, tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text("raise SystemExit('no memory')")
     with pytest.raises(CannotRun, match="the supervisor ended with 1; its last words: no memory"):
         target.up(small_home, TOOLS)
+
+
+def test_one_that_joins_a_system_that_ends_begins_its_own(small_home: Path) -> None:
+    small_home.mkdir()
+    with (small_home / "lock").open("a") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said: list[str] = []
+        waiting = pool.submit(target.up, small_home, TOOLS, say=said.append)
+        while not said:
+            time.sleep(0.01)
+        lock.close()
+        assert waiting.result()[1] is True
 
 
 def test_waiting_ends_at_its_deadline_and_names_what_is_missing(never_ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:

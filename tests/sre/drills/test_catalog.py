@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from sre.drills.catalog import DRILLS, drill
+from sre.drills.pod_recovery import PodRecovery
+from sre.errors import UsageError
+from sre.promises import PROMISES
+
+
+def test_every_promise_has_a_drill_that_judges_it_and_every_drill_its_promises() -> None:
+    promised = {(name, promise.id) for promise in PROMISES for name in promise.drills}
+    assert promised == {(name, promise) for name, kind in DRILLS.items() for promise in kind.promises}
+
+
+def test_the_copy_of_everything_is_taken_last() -> None:
+    assert list(DRILLS) == ["training", "peak-load", "pod-recovery", "alerting", "backup-restore"]
+
+
+def test_a_drill_is_made_anew_each_time() -> None:
+    assert isinstance(drill("pod-recovery"), PodRecovery)
+    assert drill("pod-recovery") is not drill("pod-recovery")
+
+
+def test_an_unknown_drill_is_named_beside_those_that_exist() -> None:
+    with pytest.raises(UsageError, match="drill 'peak' does not exist; there are training, peak-load, "):
+        drill("peak")
