@@ -114,6 +114,13 @@ def drills(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Kill drills at 20 random moments; after each, `sre undo` must leave a whole system."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "pytest", "tests/acceptance/test_crash.py", "--kills", "20", external=True)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure one replica: requests a second and CPU time a request; arguments go to tests/bench.py."""
     ready(session, programs=True)
@@ -126,6 +133,13 @@ def report(session: nox.Session) -> None:
     ready(session)
     sre(session, "verify", *session.posargs)
     session.run(str(BIN / "sre"), "report", *session.posargs, external=True, success_codes=list(range(7)))
+
+
+@nox.session
+def readme(session: nox.Session) -> None:
+    """Rewrite the measured values in README.md from the newest runs."""
+    ready(session)
+    session.run(str(BIN / "python"), "docs/readme.py", external=True)
 
 
 @nox.session

@@ -78,7 +78,7 @@ def read_journal(journal: dict[str, Any], name: str) -> Injection:
         raise ExperimentFailed(f"{name}: not steady beforehand ({', '.join(failed) or 'no hypothesis was checked'})")
     if journal.get("status") != "completed" or journal.get("deviated"):
         raise ExperimentFailed(f"{name}: status {journal.get('status')}, deviated {journal.get('deviated')}")
-    planned, ran = journal["experiment"]["method"], journal.get("run", [])
+    planned, ran = journal["experiment"].get("method", []), journal.get("run", [])
     for activity in ran:
         if activity.get("status") != "succeeded":
             reason = " ".join(str(activity.get("exception", "")).split())[-400:]

@@ -115,9 +115,13 @@ def _candidates(program: Program, tools: Path) -> list[tuple[str, Path]]:
         for source, root in (("system", Path("/")), (".tools", tools / "root")):
             for folder in _SERVER_FOLDERS:
                 # Of several PostgreSQL versions the newest is used.
-                found.extend((source, path) for path in sorted(root.glob(f"{folder}/{executable}"), reverse=True))
+                found.extend((source, path) for path in sorted(root.glob(f"{folder}/{executable}"), key=_numbers, reverse=True))
     order = {"PATH": 0, "system": 1, ".tools": 2}
     return sorted(found, key=lambda item: order[item[0]])
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", str(path))]
 
 
 def library_path(tools: Path) -> dict[str, str]:

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from sre.chaos import attach, probes
+from sre.faults.ledger import Ledger
+from sre.targets.memory import Behaviour, MemoryTarget
+
+
+@pytest.mark.usefixtures("bound")
+def test_replicas_that_do_not_answer_are_counted(target: MemoryTarget) -> None:
+    assert probes.replicas_not_ready() == 0
+    target.pause("serving-1")
+    target.kill("serving-2")
+    assert probes.replicas_not_ready() == 2
+
+
+@pytest.mark.usefixtures("bound")
+def test_no_replica_at_all_is_not_a_steady_state(ledger: Ledger) -> None:
+    attach.bind(MemoryTarget(Behaviour(replicas=0)), ledger)
+    assert probes.replicas_not_ready() == -1
