@@ -22,9 +22,11 @@ BIN = VENV / "bin"
 LOCK = ROOT / "requirements" / "main.lock"
 STAMP = VENV / "locked"
 
-# The CPU build: training needs no more, and the default build for Linux on x86-64 brings gigabytes of CUDA.
-TORCH = "torch==2.13.0"
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+# The CPU build: training needs no more. On Linux and x86-64 it has a name and an index of its own, because the build that goes by
+# the plain name there brings gigabytes of CUDA; elsewhere the plain name is the CPU build.
+ON_X86 = platform.system() == "Linux" and platform.machine() == "x86_64"
+TORCH = "torch==2.13.0+cpu" if ON_X86 else "torch==2.13.0"
+TORCH_INDEX = ("--extra-index-url", "https://download.pytorch.org/whl/cpu") if ON_X86 else ()
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "imports", "tests"]
@@ -39,7 +41,8 @@ def ready(session: nox.Session, *, programs: bool = False) -> None:
     if not STAMP.exists() or STAMP.read_text(encoding="utf-8") != wanted:
         session.log("installing the locked packages: about 1.5 GB unpacked, a few minutes the first time")
         _install(session, "--require-hashes", "-r", str(LOCK))
-        _torch(session)
+        # One try at the extra index: where it cannot be reached, a wheel that is already at hand is taken at once.
+        _install(session, "--retries", "0", *TORCH_INDEX, TORCH)
         _install(session, "--no-build-isolation", "--editable", ".")
         STAMP.write_text(wanted, encoding="utf-8")
     if programs:
@@ -49,12 +52,6 @@ def ready(session: nox.Session, *, programs: bool = False) -> None:
 def _install(session: nox.Session, *arguments: str) -> None:
     command = (str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *arguments)
     session.run_always(*command, external=True)
-
-
-def _torch(session: nox.Session) -> None:
-    index = ("--extra-index-url", TORCH_CPU_INDEX) if platform.system() == "Linux" and platform.machine() == "x86_64" else ()
-    # One try at the extra index: where it cannot be reached, a wheel that is already at hand is taken at once.
-    _install(session, "--retries", "0", *index, TORCH)
 
 
 def sre(session: nox.Session, *arguments: str) -> None:

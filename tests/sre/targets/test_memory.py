@@ -33,7 +33,8 @@ def test_one_object_is_target_and_observers() -> None:
     target = MemoryTarget()
     as_target: Target = target
     as_observers: Observers = target
-    assert as_target is as_observers
+    assert as_target.clock is target.clock
+    assert as_observers.settle_s == 4.0
     assert target.name == "memory"
     assert target.handle is None
 
