@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,15 @@ class Injection:
     undo: str
 
 
-def run(experiment: Path, target: Target, ledger: Ledger, folder: Path, variables: dict[str, str]) -> Injection:
+def run(  # noqa: PLR0913 - what an experiment needs
+    experiment: Path,
+    target: Target,
+    ledger: Ledger,
+    folder: Path,
+    variables: dict[str, str],
+    *,
+    ran: Callable[[Sequence[str]], None] = lambda _: None,
+) -> Injection:
     """Inject the fault of an experiment. Its rollbacks are left to the ledger, which holds them beyond this process.
 
     Args:
@@ -48,6 +57,7 @@ def run(experiment: Path, target: Target, ledger: Ledger, folder: Path, variable
         ledger: gets the undo before the change.
         folder: gets the journal and the log.
         variables: values for the experiment's configuration.
+        ran: gets the command before it is run; none is run for a target that lives in this process.
 
     Raises:
         ExperimentFailed: the journal is missing, or shows anything but a complete and successful run.
@@ -58,7 +68,9 @@ def run(experiment: Path, target: Target, ledger: Ledger, folder: Path, variable
     if target.handle is None:
         _run_here(experiment, target, ledger, journal_path, variables)
     else:
-        _run_child(experiment, target.handle, ledger, folder, variables)
+        command = _command(experiment, folder, variables)
+        ran(command)
+        _run_child(command, target.handle, ledger, folder)
     try:
         journal = json.loads(journal_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -92,13 +104,17 @@ def read_journal(journal: dict[str, Any], name: str) -> Injection:
     return Injection(str(last["fault"]), float(last["at"]), str(last["undo"]))
 
 
-def _run_child(experiment: Path, handle: str, ledger: Ledger, folder: Path, variables: dict[str, str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        str(Path(sys.executable).with_name("chaos")), "--no-version-check", "--log-file", str(folder / LOG_NAME),
-        "--settings", os.devnull, "run", "--journal-path", str(folder / JOURNAL_NAME), "--rollback-strategy", "never",
+def _command(experiment: Path, folder: Path, variables: dict[str, str]) -> list[str]:
+    chaos = str(Path(sys.executable).with_name("chaos"))
+    return [
+        chaos, "--no-version-check", "--log-file", str(folder / LOG_NAME), "--settings", os.devnull,
+        "run", "--journal-path", str(folder / JOURNAL_NAME), "--rollback-strategy", "never",
         *(f"--var={key}={value}" for key, value in variables.items()), str(experiment),
     ]  # fmt: skip
+
+
+def _run_child(command: list[str], handle: str, ledger: Ledger, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
         attach.TARGET_VARIABLE: handle,
@@ -109,7 +125,7 @@ def _run_child(experiment: Path, handle: str, ledger: Ledger, folder: Path, vari
     try:
         subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=WITHIN_S, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ExperimentFailed(f"{experiment.name} did not end within {WITHIN_S:.0f} s; see {folder / LOG_NAME}") from error
+        raise ExperimentFailed(f"{command[-1]} did not end within {WITHIN_S:.0f} s; see {folder / LOG_NAME}") from error
 
 
 def _run_here(experiment: Path, target: Target, ledger: Ledger, journal_path: Path, variables: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from sre.dr import objects
-from sre.dr.postgres import base_backup
+from sre.dr.postgres import Ran, base_backup
 from sre.targets.local.layout import Layout
 from sre.targets.local.prepare import SUPERUSER, give_to
 from sre.targets.local.target import LocalTarget, up
@@ -14,14 +14,19 @@ from sre.targets.local.target import LocalTarget, up
 DATABASE, OBJECTS = "database", "objects"
 
 
-def back_up(layout: Layout, into: Path) -> None:
+def back_up(layout: Layout, into: Path, ran: Ran = lambda _: None) -> None:
     """Copy database and buckets into a new folder.
+
+    Args:
+        layout: of the running system.
+        into: the new folder.
+        ran: gets each command before it is run.
 
     Raises:
         StepFailed: pg_basebackup failed.
     """
     (into / OBJECTS).mkdir(parents=True)
-    base_backup(layout, into / DATABASE)
+    base_backup(layout, into / DATABASE, ran)
     # Objects after the database: the registry may lack an object's row, but never names an object that is not there.
     objects.copy(layout.objects, into / OBJECTS)
 

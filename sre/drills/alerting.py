@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sre.chaos import runner
 from sre.drills import loaded
-from sre.drills.base import EXPERIMENTS, Case, Context, Drill, Judgement, Options
+from sre.drills.base import Case, Context, Drill, Judgement, Options
 from sre.drills.lifecycle import require_load
 from sre.errors import FaultWithoutEffect, StepFailed
 from sre.judges.recovery import recovery
@@ -39,13 +38,6 @@ class Alerting(Drill):
         seen = super().preflight(context)
         context.until(lambda: self._silent(context), within=WATCH_S, what=f"{ALERT} to be silent beforehand", every=1.0)
         return f"{seen}, {ALERT} is silent"
-
-    def inject(self, context: Context) -> str:
-        """Run the experiment."""
-        variables = {"replica": context.options.replica}
-        injection = runner.run(EXPERIMENTS / self.experiment, context.target, context.ledger, context.folder, variables)
-        context.note(fault=injection.fault, fault_at=injection.at)
-        return f"{injection.fault}   undo: {injection.undo}"
 
     def prove_injected(self, context: Context) -> str:
         """The replica does not answer its readiness check."""

@@ -52,7 +52,7 @@ class BackupRestore(Drill):
         context.ledger.plan(Undo("remove-restored", arguments, "remove the restored place and the drill's backup"))
         endpoints = target.endpoints
         self._before = content.rows(endpoints.database, endpoints.passfile), objects.checksums(layout.objects)
-        place.back_up(layout, backup)
+        place.back_up(layout, backup, context.ran)
         self._after = content.rows(endpoints.database, endpoints.passfile)
         context.note(backup=stamp, disaster_at=context.target.clock.wall())
         size = sum(path.stat().st_size for path in backup.rglob("*") if path.is_file())
@@ -61,7 +61,7 @@ class BackupRestore(Drill):
     def prove_injected(self, context: Context) -> str:
         """PostgreSQL's own check of the backup's manifest and WAL."""
         layout = _local(context).layout
-        verify_backup(layout, layout.objects / objects.BACKUPS / context.facts["backup"] / place.DATABASE)
+        verify_backup(layout, layout.objects / objects.BACKUPS / context.facts["backup"] / place.DATABASE, context.ran)
         return "pg_verifybackup found every file unaltered"
 
     def recover(self, context: Context) -> str:

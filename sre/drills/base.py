@@ -12,11 +12,12 @@ judge            verdicts from the raw files alone; `sre verify` runs the same f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from sre.chaos import runner
 from sre.errors import CannotRun, StepFailed, TargetUnavailable
 from sre.evidence.journal import Journal
 from sre.faults.ledger import Ledger
@@ -80,6 +81,10 @@ class Context:
         for name, value in facts.items():
             self.journal.write("fact", drill=self.drill, name=name, value=value)
             self.facts[name] = value
+
+    def ran(self, command: Sequence[str]) -> None:
+        """Put a command on disk before it is run."""
+        self.journal.write("command", drill=self.drill, command=list(command))
 
     def until(self, look: Callable[[], tuple[T | None, str]], *, within: float, what: str, every: float = 0.2) -> T:
         """Look again and again until there is something.
@@ -186,7 +191,7 @@ class Drill(ABC):
         plan = self.plan(context.options)
         if plan is None:
             return "no load needed"
-        context.note(load_from=context.target.clock.wall())
+        context.note(load_from=context.target.clock.wall(), plan=asdict(plan))
         context.load = context.observers.start_load(plan, context.folder)
         context.target.clock.sleep(self.steady_seconds(context.options))
         if not context.load.running() and self.steady_seconds(context.options) < plan.seconds:
@@ -199,9 +204,15 @@ class Drill(ABC):
         return 8.0
 
     def inject(self, context: Context) -> str:
-        """Run the drill's experiment."""
-        del context
-        return "no fault: the load is the test"
+        """Run the drill's experiment, when it has one."""
+        if self.experiment is None:
+            return "no fault: the load is the test"
+        injection = runner.run(
+            EXPERIMENTS / self.experiment, context.target, context.ledger, context.folder,
+            {"replica": context.options.replica}, ran=context.ran,
+        )  # fmt: skip
+        context.note(fault=injection.fault, fault_at=injection.at)
+        return f"{injection.fault}   undo: {injection.undo}"
 
     def prove_injected(self, context: Context) -> str:
         """See the fault from outside."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from sre.drills.base import STEPS, Context, Drill, Judgement, read_case
-from sre.errors import SreError, StepFailed
+from sre.errors import SreError, StepFailed, UndoIncomplete
 from sre.evidence.schema import DrillRecord, FaultRecord, StepRecord
 from sre.promises import promise
 from sre.verdict import Outcome, combine
@@ -121,6 +121,9 @@ def _undo(context: Context, progress: _Progress, tell: Tell) -> None:
     def undo(context: Context) -> str:
         try:
             done = context.ledger.replay(context.target)
+        except KeyboardInterrupt as pressed:
+            progress.undone, progress.interrupted = False, True
+            raise UndoIncomplete("interrupted while undoing; `sre undo` takes back what is left") from pressed
         except SreError:
             progress.undone = False
             raise

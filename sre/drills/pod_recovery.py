@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sre.chaos import runner
 from sre.drills import loaded
-from sre.drills.base import EXPERIMENTS, Case, Context, Drill, Judgement, Options
+from sre.drills.base import Case, Context, Drill, Judgement, Options
 from sre.drills.lifecycle import require_load
 from sre.errors import FaultWithoutEffect, StepFailed
 from sre.judges.availability import availability
@@ -43,10 +42,7 @@ class PodRecovery(Drill):
         """Run the experiment."""
         victim = _replica(context)
         context.note(victim=victim.identity, replicas=len(context.target.replicas()))
-        variables = {"replica": context.options.replica}
-        injection = runner.run(EXPERIMENTS / self.experiment, context.target, context.ledger, context.folder, variables)
-        context.note(fault=injection.fault, fault_at=injection.at)
-        return f"{injection.fault}   undo: {injection.undo}"
+        return super().inject(context)
 
     def prove_injected(self, context: Context) -> str:
         """The process that was there is not there any more."""

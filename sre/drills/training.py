@@ -34,6 +34,7 @@ class Training(Drill):
         """Train. Its exit status is noted and not believed: the registry and the users are asked."""
         layout = _local(context).layout
         command = [sys.executable, "-m", "system", "train"]
+        context.ran(command)
         log = context.folder / "train.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -118,6 +118,8 @@ def alerts(url: str) -> tuple[Alert, ...] | None:
     """What Alertmanager holds; None when it cannot be asked or answers something else."""
     try:
         document = httpx.get(f"{url}/api/v2/alerts", timeout=5, trust_env=False).raise_for_status().json()
+        if not isinstance(document, list):
+            return None
         return tuple(
             Alert(
                 name=item["labels"]["alertname"],

@@ -47,7 +47,7 @@ class Behaviour:
     A load takes the fields about answers and about its generator when it begins, a kill those about the restart.
 
     Attributes:
-        replicas: how many there are; 0 for a target that holds nothing.
+        replicas: how many there are from the start; 0 for a target that holds nothing.
         faults_work: False: kill and pause report success and change nothing.
         restart_s: from the end of a replica to its new process, s.
         startup_s: from there to ready, s; infinite for a replica that never comes back.

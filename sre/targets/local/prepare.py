@@ -121,18 +121,23 @@ def database(layout: Layout) -> None:
     """Make an empty database cluster with checksums and passwords, unless there is one.
 
     Raises:
-        CannotRun: initdb failed; the message holds its words.
+        CannotRun: initdb failed (the message holds its words), or the folder holds something else.
     """
     if (layout.database / "PG_VERSION").exists():
         return
+    if layout.database.exists():
+        raise CannotRun(f"{layout.database} exists and holds no database; move it away, or run `sre down --purge`")
+    # Made beside and renamed when whole: what a SIGKILL leaves half is never taken for a cluster.
+    fresh = layout.database.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
     postgres = find("postgres", layout.tools)
-    layout.database.mkdir(mode=0o700, exist_ok=True)
+    fresh.mkdir(mode=0o700)
     password = layout.run / "initial-password"
     write_private(password, (layout.secrets / f"{SUPERUSER}.password").read_text(encoding="utf-8"))
     if layout.account:
-        give_to(layout.account, layout.database, password)
+        give_to(layout.account, fresh, password)
     command = [
-        str(postgres.companion("initdb")), "--pgdata", str(layout.database), "--username", SUPERUSER,
+        str(postgres.companion("initdb")), "--pgdata", str(fresh), "--username", SUPERUSER,
         "--pwfile", str(password), "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--locale=C", "--no-sync",
     ]  # fmt: skip
     try:
@@ -143,8 +148,8 @@ def database(layout: Layout) -> None:
     finally:
         password.unlink()
     if done.returncode:
-        shutil.rmtree(layout.database)
         raise CannotRun(f"initdb failed with {done.returncode}: {done.stderr.strip()[-600:]}")
+    fresh.rename(layout.database)
 
 
 def roles(layout: Layout) -> None:

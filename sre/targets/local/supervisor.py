@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -28,6 +29,7 @@ READY_WITHIN_S = 90.0
 TASK_WITHIN_S = 600.0
 STOP_WITHIN_S = 15.0
 START_ATTEMPTS = 3
+OPEN_FILES = 65_536
 # As Kubernetes does: again at once, then later and later, and from the beginning after a calm while.
 _FIRST_DELAY_S, _LONGEST_DELAY_S, _CALM_S = 1.0, 60.0, 60.0
 _LOG_LIMIT_BYTES = 20_000_000
@@ -222,6 +224,13 @@ def _end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
+def _allow_many_files() -> None:
+    # Many systems allow 1024 open files unless asked for more; an ingress that holds 600 requests needs two for each.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
 def main() -> int:
     """Run one system until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -231,6 +240,7 @@ def main() -> int:
     parser.add_argument("--parts", choices=get_args(Parts), required=True)
     options = parser.parse_args()
     home: Path = options.home
+    _allow_many_files()
     replicas = replica_names(options.replicas)
     ports, claim = claim_ports(home, replicas)
     layout = Layout(home, options.tools, ports, replicas, unprivileged_account(), options.parts)

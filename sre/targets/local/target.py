@@ -195,12 +195,13 @@ def _begin(home: Path, tools: Path, options: list[str], lock: IO[str], say: Call
     _begun[home] = supervisor
     try:
         begun = _wait_ready(home, tools, say, lambda: supervisor.poll() is not None)
-        if begun is None:
-            words = (home / "logs" / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
-            raise CannotRun(f"the supervisor ended with {supervisor.returncode}; its last words: {words[-600:] or 'none'}")
     except BaseException:
         down(home)
         raise
+    if begun is None:
+        words = (home / "logs" / "supervisor.log").read_text(encoding="utf-8", errors="replace").strip()
+        down(home)
+        raise CannotRun(f"the supervisor ended with {supervisor.returncode}; its last words: {words[-600:] or 'none'}")
     return begun
 
 

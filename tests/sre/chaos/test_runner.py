@@ -194,6 +194,12 @@ def test_a_child_that_finds_no_system_is_not_steady(ledger: Ledger, tmp_path: Pa
     assert ledger.entries() == []
 
 
+def test_a_child_that_does_not_end_is_ended(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "WITHIN_S", 0.01)
+    with pytest.raises(ExperimentFailed, match=r"pod-recovery\.json did not end within 0 s"):
+        runner.run(EXPERIMENTS / "pod-recovery.json", HandledTarget(), ledger, tmp_path, REPLICA)
+
+
 @pytest.mark.local
 def test_a_child_freezes_a_replica_of_the_running_system(
     system: LocalTarget, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

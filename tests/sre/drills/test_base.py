@@ -61,6 +61,13 @@ def test_a_note_is_a_fact_and_on_disk(make_context: MakeContext) -> None:
     ]
 
 
+def test_a_command_is_on_disk_before_it_is_run(make_context: MakeContext) -> None:
+    context = make_context("pod-recovery")
+    context.ran(("chaos", "run"))
+    (event,) = journal.read(context.journal.path)
+    assert (event["event"], event["drill"], event["command"]) == ("command", "pod-recovery", ["chaos", "run"])
+
+
 def test_until_returns_what_was_found_and_tells_what_it_waits_for(make_context: MakeContext) -> None:
     lines: list[str] = []
     context = make_context("peak-load", hear=lines.append)

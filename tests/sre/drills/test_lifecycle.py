@@ -18,7 +18,8 @@ from sre.evidence import journal
 from sre.evidence.schema import FaultRecord, StepRecord
 from sre.faults.base import Undo
 from sre.readings import LoadPlan
-from sre.targets.memory import Behaviour
+from sre.targets.memory import Behaviour, MemoryTarget
+from sre.targets.simulation import VirtualClock
 from sre.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -126,6 +127,35 @@ def test_an_undo_that_fails_after_an_interrupt_is_the_worse_news(run_drills: Run
     ran = run_drills(PodRecovery(), behaviour=Behaviour(startup_s=math.inf), hear=press)
     assert ran.record.exit_code == ExitCode.UNDO_INCOMPLETE
     assert ran.pending() == 1
+
+
+def test_a_second_interrupt_does_not_pretend_that_the_undo_was_done(make_context: MakeContext) -> None:
+    pressed: list[str] = []
+
+    class Impatient(VirtualClock):
+        def sleep(self, seconds: float) -> None:
+            if len(pressed) == 1:
+                pressed.append("while undoing")
+                raise KeyboardInterrupt
+            super().sleep(seconds)
+
+    def press(line: str) -> None:
+        if "replicas ready, 3" in line and not pressed:
+            pressed.append("while recovering")
+            raise KeyboardInterrupt
+
+    context = make_context("pod-recovery", Behaviour(startup_s=60.0), hear=press)
+    context.folder.mkdir(parents=True)
+    assert isinstance(context.target, MemoryTarget)
+    context.target.clock = Impatient()
+    ended = conduct(PodRecovery(), context, lambda _: None)
+    assert pressed == ["while recovering", "while undoing"]
+    assert (ended.undone, ended.interrupted) == (False, True)
+    (undo,) = [step for step in ended.record.steps if step.name == "undo"]
+    assert undo.detail == "interrupted while undoing; `sre undo` takes back what is left"
+    assert len(context.ledger.pending()) == 1
+    # The next one goes on where this one stopped.
+    assert context.ledger.replay(context.target) == ["wait until serving-2 is ready again"]
 
 
 def test_what_nobody_foresaw_is_raised_after_the_undo(make_context: MakeContext) -> None:

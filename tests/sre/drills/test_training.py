@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,7 +9,12 @@ import pytest
 from sre.drills import run
 from sre.drills.base import Case, Context, Options
 from sre.drills.training import Training
+from sre.drills.world import World
 from sre.errors import CannotRun, ExitCode
+from sre.evidence.journal import Journal
+from sre.faults.ledger import Ledger
+from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
+from sre.targets.local.target import LocalTarget
 from sre.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -71,3 +77,16 @@ def test_a_target_that_only_claims_to_train_cannot_run_it_either(make_context: C
     for step in (Training().inject, Training().prove_injected, Training().recover):
         with pytest.raises(CannotRun, match="target memory cannot train"):
             step(context)
+
+
+@pytest.mark.local
+def test_users_judge_the_model_that_the_registry_names(system: LocalTarget, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", system.clock)
+    world = World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    context = Context("training", system, world, tmp_path, journal, ledger, Options(), lambda _: None)
+    assert "has the alias production" in Training().prove_injected(context)
+    assert "answers right" in Training().recover(context)
+    judged = Training().judge(Case({"train_exit": 0, **context.facts}, None, None))
+    assert [verdict.outcome for verdict in judged.verdicts] == [Outcome.KEPT]
+    assert judged.findings == ()

@@ -124,12 +124,26 @@ def test_a_cluster_has_checksums_passwords_and_is_made_once(place: Layout) -> No
 
 @pytest.mark.local
 def test_a_cluster_that_cannot_be_made_leaves_no_half(place: Layout) -> None:
-    place.database.mkdir()
-    (place.database / "foreign").touch()
-    with pytest.raises(CannotRun, match=r"initdb failed with 1: .*exists but is not empty"):
+    half = place.database.with_suffix(".new")
+    half.mkdir()
+    (half / "PG_VERSION").write_text("15")
+    (place.secrets / "postgres.password").write_text("")
+    with pytest.raises(CannotRun, match=r"initdb failed with 1: .*password file .* is empty"):
         prepare.database(place)
     assert not (place.run / "initial-password").exists()
-    assert (place.database / "foreign").exists()
+    assert not place.database.exists()
+    prepare.write_private(place.secrets / "postgres.password", "secret")
+    prepare.database(place)
+    assert not half.exists()
+
+
+@pytest.mark.local
+def test_what_is_no_cluster_is_never_replaced(place: Layout) -> None:
+    place.database.mkdir()
+    (place.database / "letters").touch()
+    with pytest.raises(CannotRun, match="exists and holds no database; move it away"):
+        prepare.database(place)
+    assert (place.database / "letters").exists()
 
 
 @pytest.mark.local

@@ -241,7 +241,8 @@ def test_no_secret_is_readable_by_others_or_shown_anywhere(system: LocalTarget) 
     assert all(path.stat().st_mode & 0o077 == 0 for path in files)
     values = {path.read_text().strip() for path in files if path.suffix == ".password" or path.name == "api-key"}
     assert len(values) == 6
-    shown = [" ".join(process.cmdline()) for process in psutil.process_iter()]
+    # Without an attribute that can be missing: a zombie has no command line.
+    shown = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
     open_to_read = [*layout.logs.iterdir(), *layout.config.iterdir(), layout.home / state.STATE_NAME]
     shown += [path.read_text(encoding="utf-8", errors="replace") for path in open_to_read]
     shown.append(json.dumps({**system.describe(), "endpoints": repr(system.endpoints)}))

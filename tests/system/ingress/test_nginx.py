@@ -1,0 +1,318 @@
+"""The ingress template under a real nginx: over tiny upstreams that fail in chosen ways, and in front of the real system."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sre.targets.local import prepare
+from sre.targets.local.layout import Layout
+from sre.targets.local.programs import find
+from sre.targets.local.target import LocalTarget
+from system import render
+
+LIMIT = 1000
+HSTS = "max-age=31536000; includeSubDomains"
+
+
+class Upstream:
+    """A server that answers every request the same way and counts them.
+
+    Args:
+        answer: a status, or `close` (hangs up without a word) or `hang` (never answers).
+    """
+
+    def __init__(self, answer: int | str) -> None:
+        self.requests: list[tuple[str, bytes]] = []
+        self.headers: list[dict[str, str]] = []
+        outer, self._end = self, threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_request(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.requests.append((self.path, body))
+                outer.headers.append(dict(self.headers))
+                if answer == "hang":
+                    outer._end.wait(30)
+                if isinstance(answer, str):
+                    self.close_connection = True
+                    return
+                self.send_response(answer)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            do_GET = do_POST = handle_request  # noqa: N815 - the names that the server looks for
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; its address refuses connections afterwards."""
+        self._end.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Ingress:
+    """A running nginx and a client that trusts its certificate."""
+
+    def __init__(self, layout: Layout, client: httpx.Client) -> None:
+        self.layout, self.client = layout, client
+
+    def predict(self, key: str = "k", body: bytes = b"image") -> httpx.Response:
+        """One request as a user sends it."""
+        return self.client.post("/predict", content=body, headers={"X-API-Key": key} if key else {})
+
+
+Begin = Callable[..., Ingress]
+Serve = Callable[[int | str], Upstream]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    begun: list[Upstream] = []
+
+    def make(answer: int | str) -> Upstream:
+        begun.append(Upstream(answer))
+        return begun[-1]
+
+    yield make
+    for upstream in begun:
+        upstream.stop()
+
+
+@pytest.fixture
+def begin(programs: Path, open_folder: Path) -> Iterator[Begin]:
+    """Starts nginx from the system's own template; it is gone afterwards."""
+    processes: list[subprocess.Popen[bytes]] = []
+    clients: list[httpx.Client] = []
+
+    def start(*upstreams: str, **changes: Any) -> Ingress:
+        ports = {name: free_port() for name in ("ingress", "ingress-status")}
+        layout = Layout(open_folder, programs, ports, (), None, "all")
+        for folder in (layout.config, layout.run, layout.logs):
+            folder.mkdir()
+        layout.secrets.mkdir(mode=0o700)
+        prepare.certificates(layout)
+        values = {
+            "run": str(layout.run), "logs": str(layout.logs),
+            "serving": [{"name": f"serving-{number}", "address": address} for number, address in enumerate(upstreams, 1)],
+            "ingress": {
+                "address": layout.address("ingress"), "status_address": layout.address("ingress-status"),
+                "certificate": str(layout.config / "server.pem"), "certificate_key": str(layout.secrets / "server.key"),
+                "user": "root" if os.geteuid() == 0 else "", "workers": 1, "rate_per_key": 1000, "burst_per_key": 1000,
+                "max_body_bytes": LIMIT, "answer_timeout_s": 1, "retry_after_failure_s": 1,
+            } | changes,
+        }  # fmt: skip
+        (layout.config / "nginx.conf").write_text(render.render("nginx.conf", values))
+        nginx = find("nginx", programs)
+        command = [str(nginx.path), "-p", str(layout.run), "-c", str(layout.config / "nginx.conf"), "-e", "stderr"]
+        with (layout.logs / "nginx.log").open("wb") as log:
+            processes.append(subprocess.Popen(command, env={**os.environ, **nginx.environment}, stdout=log, stderr=log))
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                httpx.get(f"{layout.url('ingress-status')}/status", trust_env=False).raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline, (layout.logs / "nginx.log").read_text()
+                time.sleep(0.02)
+        context = ssl.create_default_context(cafile=layout.config / "ca.pem")
+        clients.append(httpx.Client(base_url=f"https://{layout.address('ingress')}", verify=context, trust_env=False, timeout=10))
+        return Ingress(layout, clients[-1])
+
+    yield start
+    for client in clients:
+        client.close()
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> None:
+    """The one shape of a refusal: problem+json, with the header that keeps browsers on TLS."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    document = answer.json()
+    assert set(document) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert (document["status"], document["code"], document["type"]) == (status, code, f"urn:ml-system:problem:{code}")
+    assert document["request_id"]
+    assert answer.headers["strict-transport-security"] == HSTS
+
+
+@pytest.mark.parametrize("failure", [502, 503, "close", "hang", "refuse"])
+def test_a_failed_replica_costs_no_user_an_answer(begin: Begin, serve: Serve, failure: int | str) -> None:
+    well, ill = serve(200), serve("close" if failure == "refuse" else failure)
+    if failure == "refuse":
+        ill.stop()
+    ingress = begin(ill.address, well.address)
+    answers = [ingress.predict() for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert well.requests == [("/predict", b"image")] * 4
+    assert len(ill.requests) == (0 if failure == "refuse" else 1)
+
+
+def test_what_a_replica_refuses_for_a_reason_is_not_asked_again(begin: Begin, serve: Serve) -> None:
+    first, second = serve(500), serve(500)
+    assert begin(first.address, second.address).predict().status_code == 500
+    assert len(first.requests) + len(second.requests) == 1
+
+
+def test_without_any_replica_the_refusal_says_when_to_come_back(begin: Begin, serve: Serve) -> None:
+    gone = serve(200)
+    gone.stop()
+    answer = begin(gone.address).predict()
+    refused(answer, 502, "no-replica")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_replicas_that_do_not_answer_in_time_are_given_up(begin: Begin, serve: Serve) -> None:
+    answer = begin(serve("hang").address).predict()
+    refused(answer, 504, "replica-timeout")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_key_beyond_its_rate_is_refused_and_others_are_not(begin: Begin, serve: Serve) -> None:
+    ingress = begin(serve(200).address, rate_per_key=1, burst_per_key=1)
+    answers = [ingress.predict("greedy") for _ in range(20)]
+    limited = [answer for answer in answers if answer.status_code == 429]
+    assert answers[0].status_code == 200
+    assert limited
+    refused(limited[0], 429, "rate-limited")
+    assert limited[0].headers["retry-after"] == "1"
+    assert ingress.predict("modest").status_code == 200
+    # Without a key the address is what is limited.
+    assert 429 in {ingress.predict("").status_code for _ in range(20)}
+    # Neither a key nor its rate reaches the log.
+    log = (ingress.layout.logs / "ingress.access.log").read_text()
+    assert '"status":429' in log
+    assert "greedy" not in log
+
+
+def test_a_body_too_large_never_reaches_a_replica(begin: Begin, serve: Serve) -> None:
+    upstream = serve(200)
+    ingress = begin(upstream.address)
+    assert ingress.predict(body=b"x" * LIMIT).status_code == 200
+    refused(ingress.predict(body=b"x" * (LIMIT + 1)), 413, "payload-too-large")
+    assert len(upstream.requests) == 1
+
+
+def test_other_paths_do_not_exist(begin: Begin, serve: Serve) -> None:
+    upstream = serve(200)
+    ingress = begin(upstream.address)
+    for path in ("/", "/docs", "/predict/", "/predictions", "/metrics/x", "/admin"):
+        refused(ingress.client.get(path), 404, "not-found")
+    assert not upstream.requests
+    assert [ingress.client.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")] == [200] * 3
+
+
+def test_metrics_are_for_this_machine_only(begin: Begin, serve: Serve) -> None:
+    ingress = begin(serve(200).address)
+    context = ssl.create_default_context(cafile=ingress.layout.config / "ca.pem")
+    transport = httpx.HTTPTransport(verify=context, local_address="127.0.0.2")
+    with httpx.Client(transport=transport, base_url=ingress.client.base_url) as stranger:
+        refused(stranger.get("/metrics"), 403, "forbidden")
+        assert stranger.get("/health/ready").status_code == 200
+
+
+def test_replicas_are_told_who_asked_and_keep_their_connections(begin: Begin, serve: Serve) -> None:
+    upstream = serve(200)
+    ingress = begin(upstream.address)
+    for _ in range(3):
+        ingress.predict()
+    assert {(headers["X-Forwarded-For"], headers["X-Forwarded-Proto"]) for headers in upstream.headers} == {("127.0.0.1", "https")}
+    assert not [headers for headers in upstream.headers if headers.get("Connection", "").lower() == "close"]
+
+
+def handshake(address: str, ca: Path, version: ssl.TLSVersion) -> str | None:
+    context = ssl.create_default_context(cafile=ca)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.minimum_version = context.maximum_version = version
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
+        return tls.version()
+
+
+@pytest.mark.local
+def test_only_tls_1_2_and_later_is_spoken(system: LocalTarget) -> None:
+    address, ca = system.layout.address("ingress"), system.endpoints.ca_file
+    assert handshake(address, ca, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+    assert handshake(address, ca, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+    # The alert is the server's: the client itself would have spoken it.
+    with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+        handshake(address, ca, ssl.TLSVersion.TLSv1_1)
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"https://{address}/health/ready", verify=ssl.create_default_context(), trust_env=False)
+    plain = httpx.get(f"http://{address}/health/ready", trust_env=False)
+    assert plain.status_code == 400
+
+
+@pytest.mark.local
+def test_the_real_system_through_its_ingress(system: LocalTarget) -> None:
+    endpoints = system.endpoints
+    key = endpoints.api_key_file.read_text().strip()
+    image = next(endpoints.bodies.rglob("*.png"))
+    context = ssl.create_default_context(cafile=endpoints.ca_file)
+    with httpx.Client(base_url=endpoints.ingress, verify=context, trust_env=False, timeout=10) as client:
+        headers = {"X-API-Key": key, "Content-Type": "image/png"}
+        answer = client.post("/predict", content=image.read_bytes(), headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"] == HSTS
+        assert answer.headers["x-request-id"]
+        assert answer.headers["x-model-version"]
+        unknown = client.post("/predict", content=image.read_bytes(), headers=headers | {"X-API-Key": "unknown"})
+        assert (unknown.status_code, unknown.headers["content-type"]) == (401, "application/problem+json")
+        refused(client.post("/predict", content=b"x" * (prepare.MAX_BODY_BYTES + 1), headers=headers), 413, "payload-too-large")
+        refused(client.get("/nothing"), 404, "not-found")
+        assert client.get("/health/ready").status_code == 200
+        assert "http_requests_total" in client.get("/metrics").text
+
+
+@pytest.mark.local
+def test_many_at_once_are_all_answered_by_the_real_system(system: LocalTarget) -> None:
+    endpoints = system.endpoints
+    host, port = system.layout.address("ingress").split(":")
+    context = ssl.create_default_context(cafile=endpoints.ca_file)
+
+    def ready(_: int) -> int:
+        connection = http.client.HTTPSConnection(host, int(port), timeout=10, context=context)
+        connection.request("GET", "/health/ready")
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(ready, range(64))) == {200}
