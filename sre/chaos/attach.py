@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from sre.config import Settings
 from sre.errors import UsageError
 from sre.faults.ledger import LEDGER_NAME, Ledger
@@ -27,6 +29,24 @@ _bound = _Bound()
 def bind(target: Target | None, ledger: Ledger | None) -> None:
     """Use these instead of the environment: for targets that live in this process only."""
     _bound.target, _bound.ledger = target, ledger
+
+
+def end_orphans(ledger: Ledger) -> int:
+    """End experiments that still write to a ledger although their run was killed: one could inject after the undo.
+
+    Returns:
+        How many there were.
+    """
+    orphans = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(LEDGER_VARIABLE) == str(ledger.path):
+                process.kill()
+                orphans.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    psutil.wait_procs(orphans, timeout=10)
+    return len(orphans)
 
 
 def current() -> tuple[Target, Ledger]:

@@ -10,7 +10,7 @@ import typer
 from sre.cli import output
 from sre.cli.output import AsJson
 from sre.config import Settings
-from sre.errors import EvidenceDamaged, ExitCode, UndoIncomplete
+from sre.errors import EvidenceDamaged, ExitCode
 
 Run = Annotated[str | None, typer.Argument(help="Id of a run or path to its folder; the newest when left out.")]
 
@@ -46,22 +46,12 @@ def undo(
     as_json: AsJson = False,
 ) -> None:
     """Take back what drills left changed, as after a crash. Safe to repeat."""
-    from sre.drills.run import attach_handle
     from sre.drills.run import undo as take_back
     from sre.evidence import bundle
-    from sre.faults.ledger import LEDGER_NAME, Ledger
-    from sre.targets.local.target import attach
 
     settings = Settings()
     folders = [bundle.find(settings.evidence, run)] if run else bundle.runs(settings.evidence)
-    done: dict[str, list[str]] = {}
-    for folder in folders:
-        if not Ledger(folder / LEDGER_NAME).pending():
-            continue
-        handle = attach_handle(folder)
-        if handle is None:
-            raise UndoIncomplete(f"{folder.name} ran on a target that ended with its process; nothing can be undone")
-        done[folder.name] = take_back(folder, attach(Path(handle.partition(":")[2]), settings.tools))
+    done = {folder.name: sentences for folder in folders if (sentences := take_back(folder, settings.tools))}
     if as_json:
         output.document("sre.undo/1", {"undone": done})
         return

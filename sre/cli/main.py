@@ -6,9 +6,11 @@ import sys
 from typing import NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from sre.cli import drills, evidence, output, slo, system, tools
-from sre.errors import ExitCode, SreError
+from sre.config import Settings
+from sre.errors import ExitCode, SreError, UsageError
 
 _CODES = "  \n".join(f"**{code.value}** {code.meaning}" for code in ExitCode)
 
@@ -32,13 +34,22 @@ app.command()(tools.doctor)
 app.add_typer(tools.app, name="tools")
 
 
+def _fail(error: SreError) -> NoReturn:
+    output.fail(error, as_json="--json" in sys.argv)
+    sys.exit(error.exit_code)
+
+
 def main() -> NoReturn:
     """Run a command. What the toolkit raises on purpose ends with its message and its exit code."""
     try:
         app()
     except SreError as error:
-        output.fail(error, as_json="--json" in sys.argv)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        wrong = "; ".join(f"SRE_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}" for item in error.errors())
+        _fail(UsageError(f"{wrong}; correct it or unset it"))
     except KeyboardInterrupt:
         output.narrate("interrupted")
         sys.exit(ExitCode.INTERRUPTED)

@@ -13,16 +13,19 @@ from typing import Any, Protocol
 
 import psutil
 
+from sre.chaos.attach import end_orphans
 from sre.config import PROJECT
 from sre.drills.base import Case, Context, Drill, Options, read_case
 from sre.drills.catalog import DRILLS
 from sre.drills.lifecycle import conduct
-from sre.errors import EvidenceDamaged, ExitCode, SreError
+from sre.errors import CannotRun, EvidenceDamaged, ExitCode, SreError, UndoIncomplete
 from sre.evidence import bundle, codec, journal
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
 from sre.promises import promise
 from sre.targets.base import Observers, Target
+from sre.targets.local import processes
+from sre.targets.local import target as local
 from sre.verdict import Outcome, combine
 
 
@@ -69,7 +72,8 @@ def run(  # noqa: PLR0913 - each is a part of what a run is
     ledger = Ledger(evidence.folder / LEDGER_NAME)
     started = clock.wall()
     environment = {**machine(), "command": [Path(sys.argv[0]).name, *sys.argv[1:]], **target.describe()}
-    evidence.journal.write("run", name=name, target=target.name, handle=target.handle)
+    process = processes.identity(os.getpid())
+    evidence.journal.write("run", name=name, target=target.name, handle=target.handle, process=process)
     records: list[DrillRecord] = []
     exit_code: ExitCode | None = None
     for drill in drills:
@@ -119,9 +123,34 @@ def verify(folder: Path) -> list[str]:
     return wrong
 
 
-def undo(folder: Path, target: Target) -> list[str]:
-    """Take back whatever a run left changed. Returns one sentence per change. Raises UndoIncomplete."""
-    return Ledger(folder / LEDGER_NAME).replay(target)
+def undo(folder: Path, tools: Path) -> list[str]:
+    """Take back whatever a run left changed, once nothing of it is alive any more.
+
+    Args:
+        folder: of the run.
+        tools: folder of unpacked programs, to attach to the run's target.
+
+    Returns:
+        One sentence per change taken back; none when nothing was left.
+
+    Raises:
+        CannotRun: the run is still under way.
+        UndoIncomplete: something cannot be taken back.
+        TargetUnavailable: the run's target is gone.
+    """
+    ledger = Ledger(folder / LEDGER_NAME)
+    if (folder / bundle.RUN).exists() and not ledger.pending():
+        return []
+    origin = _origin(folder)
+    if processes.alive(origin["process"]):
+        pid = origin["process"].partition("@")[0]
+        raise CannotRun(f"{folder.name} is still under way in process {pid}; interrupt that, it undoes by itself")
+    end_orphans(ledger)
+    if not ledger.pending():
+        return []
+    if origin["handle"] is None:
+        raise UndoIncomplete(f"{folder.name} ran on a target that ended with its process; nothing can be undone")
+    return ledger.replay(local.attach(Path(origin["handle"].partition(":")[2]), tools))
 
 
 def machine() -> dict[str, Any]:
@@ -191,14 +220,9 @@ def _rejudge(drill: DrillRecord, folder: Path, facts: dict[str, Any]) -> list[st
     return wrong
 
 
-def attach_handle(folder: Path) -> str | None:
-    """The handle of the target that a run used, from its journal; None for one that lived in its own process.
-
-    Raises:
-        EvidenceDamaged: the journal does not begin with the run.
-    """
+def _origin(folder: Path) -> dict[str, Any]:
+    """`handle` of the target that a run used, and the identity of its `process`."""
     events = journal.read(folder / bundle.JOURNAL)
     if not events or events[0]["event"] != "run":
         raise EvidenceDamaged(f"the journal of {folder.name} does not begin with the run; undo by hand what its ledger names")
-    handle = events[0]["handle"]
-    return None if handle is None else str(handle)
+    return events[0]

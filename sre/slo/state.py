@@ -40,7 +40,7 @@ OBJECTIVES = (
         f"histogram_quantile(0.95, sum by (le) (increase(http_request_duration_seconds_bucket{{{_PREDICT}}}[{{window}}])))",
         Comparison.BELOW, 0.5, Unit.SECONDS,
     ),
-    Objective("replicas", 'count(up{{job="serving"}} == 1) or vector(0)', Comparison.AT_LEAST, 3, Unit.COUNT),
+    Objective("replicas", 'count(up{job="serving"} == 1) or vector(0)', Comparison.AT_LEAST, 3, Unit.COUNT),
 )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def standings(url: str, window: str) -> list[Standing]:
         window: PromQL duration, for example `1h` or `30d`.
     """
     prometheus = Prometheus(url)
-    return [_standing(objective, prometheus.value(objective.expression.format(window=window))) for objective in OBJECTIVES]
+    return [_standing(objective, prometheus.value(objective.expression.replace("{window}", window))) for objective in OBJECTIVES]
 
 
 def _standing(objective: Objective, measured: float | None) -> Standing:

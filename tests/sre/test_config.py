@@ -42,9 +42,7 @@ def test_an_open_way_is_open(open_folder: Path) -> None:
     assert not closed_to_others(open_folder)
 
 
-def test_state_lies_in_the_project_unless_the_account_cannot_reach_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_state_lies_in_the_project_unless_the_account_cannot_reach_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SRE_TOOLS", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert (Settings().home, Settings().tools) == (PROJECT / ".sre", PROJECT / ".tools")

@@ -71,7 +71,9 @@ def test_all_files_are_written(tmp_path: Path) -> None:
 
 def test_a_user_is_named_only_where_there_is_one() -> None:
     assert "\nuser " not in render.render("nginx.conf", VALUES)
-    assert "\nuser nobody nogroup;" in render.render("nginx.conf", VALUES | {"ingress": VALUES["ingress"] | {"user": "nobody nogroup"}})
+    assert "\nuser nobody nogroup;" in render.render(
+        "nginx.conf", VALUES | {"ingress": VALUES["ingress"] | {"user": "nobody nogroup"}}
+    )
 
 
 def test_values_are_read_from_json(tmp_path: Path) -> None:
@@ -80,7 +82,9 @@ def test_values_are_read_from_json(tmp_path: Path) -> None:
     assert render.read_values(path) == VALUES
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("{", "cannot be read"), ("[1]", "hold a list, not an object")])
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "cannot be read"), ("{", "cannot be read"), ("[1]", "hold a list, not an object")]
+)
 def test_values_that_are_no_object_are_refused(tmp_path: Path, text: str | None, said: str) -> None:
     path = tmp_path / "values.json"
     if text is not None:

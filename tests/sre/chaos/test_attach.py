@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sre.chaos import attach
@@ -49,3 +53,18 @@ def test_the_running_system_is_joined_with_the_ledger_of_the_run_or_its_own(
     assert ledger.path == system.layout.home / "ledger.jsonl"
     monkeypatch.setenv(attach.LEDGER_VARIABLE, str(tmp_path / "ledger.jsonl"))
     assert attach.current()[1].path == tmp_path / "ledger.jsonl"
+
+
+def test_an_experiment_that_outlived_its_run_is_ended(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    environment = {**os.environ, attach.LEDGER_VARIABLE: str(ledger.path)}
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleeper, env=environment) as orphan, subprocess.Popen(sleeper) as stranger:
+        try:
+            assert attach.end_orphans(ledger) == 1
+            assert not psutil.pid_exists(orphan.pid)
+            assert stranger.poll() is None
+        finally:
+            orphan.kill()
+            stranger.kill()
+    assert attach.end_orphans(ledger) == 0

@@ -12,7 +12,6 @@ from sre.dr.content import Rows, TableDifference, compare
 from sre.targets.local.target import LocalTarget
 
 if TYPE_CHECKING:
-
     from typing import Protocol
 
     class Scratch(Protocol):

@@ -22,7 +22,10 @@ def test_a_restored_place_answers_on_its_own_and_shares_no_credential(system: Lo
         place.back_up(layout, backup)
         restored = place.restore(backup, fresh, layout)
         endpoints = restored.endpoints
-        there, back = content.rows(system.endpoints.database, system.endpoints.passfile), content.rows(endpoints.database, endpoints.passfile)
+        there, back = (
+            content.rows(system.endpoints.database, system.endpoints.passfile),
+            content.rows(endpoints.database, endpoints.passfile),
+        )
         assert there.keys() == back.keys()
         assert back["mlflow.public.model_versions"] == there["mlflow.public.model_versions"]
         assert objects.checksums(restored.layout.objects) == objects.checksums(layout.objects)
@@ -33,7 +36,10 @@ def test_a_restored_place_answers_on_its_own_and_shares_no_credential(system: Lo
         assert not set(restored.layout.ports.values()) & set(layout.ports.values())
         assert http.predict(replace(system.endpoints, api_key_file=endpoints.api_key_file), image)[0] == 401
         assert http.predict(replace(direct, api_key_file=system.endpoints.api_key_file), image)[0] == 401
-        for database, passfile in ((endpoints.database, system.endpoints.passfile), (system.endpoints.database, endpoints.passfile)):
+        for database, passfile in (
+            (endpoints.database, system.endpoints.passfile),
+            (system.endpoints.database, endpoints.passfile),
+        ):
             with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
                 psycopg.connect(database, passfile=str(passfile), connect_timeout=10)
         assert [item.ready for item in system.replicas()] == [True] * 3

@@ -74,7 +74,7 @@ def test_a_folder_that_is_not_empty_is_refused(system: LocalTarget, tmp_path: Pa
 
 def test_a_server_that_is_away_is_told(system: LocalTarget, tmp_path: Path) -> None:
     away: Layout = replace(system.layout, ports={**system.layout.ports, "postgres": 1})
-    with pytest.raises(StepFailed, match="pg_basebackup failed with 1: .*Connection refused"):
+    with pytest.raises(StepFailed, match=r"pg_basebackup failed with 1: .*Connection refused"):
         base_backup(away, tmp_path / "database")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ from sre.drills.alerting import Alerting
 from sre.drills.base import Options
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
-from sre.errors import EvidenceDamaged, ExitCode, UndoIncomplete
+from sre.errors import CannotRun, EvidenceDamaged, ExitCode, TargetUnavailable, UndoIncomplete
 from sre.evidence.files import CHECKSUMS, checksums
 from sre.evidence.journal import FIRST
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Ledger
 from sre.measure.samples import SAMPLE
-from sre.targets.memory import Behaviour, MemoryTarget
+from sre.targets.local.processes import identity
+from sre.targets.memory import Behaviour
 from sre.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -187,31 +189,42 @@ def test_a_run_that_never_ended_cannot_be_verified(kept: Ran) -> None:
         run.verify(kept.folder)
 
 
-def test_undo_takes_back_what_a_killed_run_left(tmp_path: Path) -> None:
-    target = MemoryTarget()
-    Ledger(tmp_path / LEDGER_NAME).plan(Undo("resume", {"replica": "serving-2"}, "resume serving-2"))
-    target.pause("serving-2")
-    assert run.undo(tmp_path, target) == ["resume serving-2"]
-    assert all(replica.ready for replica in target.replicas())
-    assert run.undo(tmp_path, target) == []
+def _killed(kept: Ran, process: str, handle: str | None) -> None:
+    """Make a finished run look like one that was killed before its end."""
+    (kept.folder / "run.json").unlink()
+    begun = {"process": process, "handle": handle}
+    _rewrite(kept.folder / "journal.jsonl", lambda event: {**event, **begun} if event["event"] == "run" else event)
+    Ledger(kept.folder / LEDGER_NAME).plan(Undo("resume", {"replica": "serving-2"}, "resume serving-2"))
 
 
-def test_undo_says_what_it_cannot_take_back(tmp_path: Path) -> None:
-    target = MemoryTarget(Behaviour(startup_s=float("inf")))
-    Ledger(tmp_path / LEDGER_NAME).plan(Undo("await-ready", {"replica": "serving-2"}, "wait for serving-2"))
-    target.kill("serving-2")
-    with pytest.raises(UndoIncomplete, match="still changed: wait for serving-2: serving-2 was not ready within 90 s"):
-        run.undo(tmp_path, target)
+def test_a_finished_run_leaves_nothing_to_undo(kept: Ran, tmp_path: Path) -> None:
+    assert run.undo(kept.folder, tmp_path) == []
 
 
-def test_the_handle_of_a_run_is_in_its_journal(kept: Ran, tmp_path: Path) -> None:
-    assert run.attach_handle(kept.folder) is None
+def test_a_run_that_is_under_way_is_not_undone(kept: Ran, tmp_path: Path) -> None:
+    _killed(kept, identity(os.getpid()), None)
+    with pytest.raises(CannotRun, match=f"is still under way in process {os.getpid()}; interrupt that"):
+        run.undo(kept.folder, tmp_path)
+
+
+def test_a_target_that_ended_with_its_process_cannot_be_undone(kept: Ran, tmp_path: Path) -> None:
+    _killed(kept, "1@0.00", None)
+    with pytest.raises(UndoIncomplete, match="ran on a target that ended with its process"):
+        run.undo(kept.folder, tmp_path)
+
+
+def test_a_target_that_is_gone_is_named(kept: Ran, tmp_path: Path) -> None:
+    _killed(kept, "1@0.00", f"local:{tmp_path / 'gone'}")
+    with pytest.raises(TargetUnavailable, match=r"no system runs in .*gone"):
+        run.undo(kept.folder, tmp_path)
+
+
+def test_a_journal_that_does_not_begin_with_its_run_is_not_believed(kept: Ran, tmp_path: Path) -> None:
+    _killed(kept, "1@0.00", None)
     journal = kept.folder / "journal.jsonl"
-    _rewrite(journal, lambda event: {**event, "handle": "local:/srv"} if event["event"] == "run" else event)
-    assert run.attach_handle(kept.folder) == "local:/srv"
     _rewrite(journal, lambda event: {**event, "event": "other"} if event["event"] == "run" else event)
     with pytest.raises(EvidenceDamaged, match="does not begin with the run"):
-        run.attach_handle(kept.folder)
+        run.undo(kept.folder, tmp_path)
 
 
 def _flip(path: Path) -> None:

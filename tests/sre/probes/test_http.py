@@ -27,7 +27,11 @@ class Echo(BaseHTTPRequestHandler):
     seen: dict[str, str] = {}  # noqa: RUF012 - one server at a time
 
     def do_POST(self) -> None:
-        type(self).seen = {**self.headers, "body": self.rfile.read(int(self.headers["Content-Length"])).decode(), "path": self.path}
+        type(self).seen = {
+            **self.headers,
+            "body": self.rfile.read(int(self.headers["Content-Length"])).decode(),
+            "path": self.path,
+        }
         self.send_response(200)
         self.end_headers()
         self.wfile.write(self.answer)

@@ -50,7 +50,9 @@ class Page:
         """Set the counters of the prediction path."""
         lines = [f'http_requests_total{{path="/predict",status="{status[1:]}"}} {value}' for status, value in by_status.items()]
         buckets = sum(by_status.values())
-        lines += [f'http_request_duration_seconds_bucket{{path="/predict",le="{edge}"}} {buckets}' for edge in ("0.1", "0.2", "+Inf")]
+        lines += [
+            f'http_request_duration_seconds_bucket{{path="/predict",le="{edge}"}} {buckets}' for edge in ("0.1", "0.2", "+Inf")
+        ]
         self.text = "\n".join(lines) + "\n"
 
 

@@ -251,7 +251,9 @@ def test_replicas_are_told_who_asked_and_keep_their_connections(begin: Begin, se
     ingress = begin(upstream.address)
     for _ in range(3):
         ingress.predict()
-    assert {(headers["X-Forwarded-For"], headers["X-Forwarded-Proto"]) for headers in upstream.headers} == {("127.0.0.1", "https")}
+    assert {(headers["X-Forwarded-For"], headers["X-Forwarded-Proto"]) for headers in upstream.headers} == {
+        ("127.0.0.1", "https")
+    }
     assert not [headers for headers in upstream.headers if headers.get("Connection", "").lower() == "close"]
 
 
@@ -262,7 +264,10 @@ def handshake(address: str, ca: Path, version: ssl.TLSVersion) -> str | None:
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = context.maximum_version = version
     host, port = address.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as tls,
+    ):
         return tls.version()
 
 

@@ -147,7 +147,9 @@ def test_a_wrong_expectation_is_noticed(firing: Check) -> None:
         firing(QUIET, "9m", {"HighErrorRate": ("more than 1 % of predictions fail (2%)", {})})
 
 
-def test_promtool_takes_rules_and_configuration(promtool: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_promtool_takes_rules_and_configuration(
+    promtool: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     rules = promtool("check", "rules", "alerts.yml")
     assert rules.returncode == 0, rules.stderr
     assert "4 rules found" in rules.stdout
@@ -168,7 +170,9 @@ def test_every_alert_leads_to_a_runbook_that_exists() -> None:
 
 
 def test_every_replica_and_every_job_is_scraped() -> None:
-    scrapes = {item["job_name"]: item["static_configs"] for item in safe_load(render.render("prometheus.yml", VALUES))["scrape_configs"]}
+    scrapes = {
+        item["job_name"]: item["static_configs"] for item in safe_load(render.render("prometheus.yml", VALUES))["scrape_configs"]
+    }
     assert set(scrapes) == {"serving", "prometheus", "node-exporter"}
     assert [(item["targets"], item["labels"]["replica"]) for item in scrapes["serving"]] == [
         ([replica["address"]], replica["name"]) for replica in VALUES["serving"]

@@ -44,7 +44,9 @@ def make_layout(tmp_path: Path) -> MakeLayout:
                  "node-exporter", "postgres-exporter", "nginx-exporter", *replica_names(replicas))  # fmt: skip
         ports = {name: 1 + index for index, name in enumerate(names)}
         chosen = tools or tmp_path / "tools"
-        layout = Layout(tmp_path / "home", chosen, ports, replica_names(replicas), account, "all" if parts == "all" else "serving")
+        layout = Layout(
+            tmp_path / "home", chosen, ports, replica_names(replicas), account, "all" if parts == "all" else "serving"
+        )
         for folder in (layout.home, layout.config, layout.logs, layout.run, layout.objects):
             folder.mkdir(parents=True, exist_ok=True)
         layout.secrets.mkdir(mode=0o700)

@@ -112,9 +112,7 @@ def test_a_database_that_is_away_says_why(layout: Layout) -> None:
     assert "127.0.0.1" in plan._postgres_accepts(layout)
 
 
-def test_a_model_is_trained_unless_the_registry_has_one(
-    layout: Layout, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_trained_unless_the_registry_has_one(layout: Layout, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train = next(node for node in nodes(layout) if node.name == "train")
     assert isinstance(train, Task)
     monkeypatch.setattr(Layout, "url", lambda _self, _service: server)

@@ -70,9 +70,7 @@ def test_a_private_file_replaces_what_others_could_read(tmp_path: Path) -> None:
 def test_the_authority_signs_one_certificate_for_this_machine_and_leaves_no_key(make_layout: MakeLayout) -> None:
     layout = make_layout()
     prepare.certificates(layout)
-    authority, server = (
-        x509.load_pem_x509_certificate((layout.config / name).read_bytes()) for name in ("ca.pem", "server.pem")
-    )
+    authority, server = (x509.load_pem_x509_certificate((layout.config / name).read_bytes()) for name in ("ca.pem", "server.pem"))
     server.verify_directly_issued_by(authority)
     assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert not server.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -82,7 +80,9 @@ def test_the_authority_signs_one_certificate_for_this_machine_and_leaves_no_key(
     )  # fmt: skip
     assert [path.name for path in layout.secrets.iterdir()] == ["server.key"]
     assert mode(layout.secrets / "server.key") == 0o600
-    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(layout.config / "server.pem", layout.secrets / "server.key")
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+        layout.config / "server.pem", layout.secrets / "server.key"
+    )
 
 
 def test_every_configuration_file_is_rendered(make_layout: MakeLayout) -> None:

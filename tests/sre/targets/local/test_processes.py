@@ -102,7 +102,9 @@ def test_programs_that_overwrite_their_environment_are_known_by_their_folder(sta
 
 
 def test_the_one_who_asks_is_not_part_of_the_answer(tmp_path: Path) -> None:
-    script = f"from pathlib import Path; from sre.targets.local import processes; print(processes.of_system(Path({str(tmp_path)!r})))"
+    script = (
+        f"from pathlib import Path; from sre.targets.local import processes; print(processes.of_system(Path({str(tmp_path)!r})))"
+    )
     environment = {**os.environ, "SRE_SYSTEM": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -38,7 +38,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 
 async def run(
-    layout: Layout, nodes: list[Service | Task], meanwhile: Callable[[Supervisor], Awaitable[None]] | None = None
+    layout: Layout, nodes: Sequence[Service | Task], meanwhile: Callable[[Supervisor], Awaitable[None]] | None = None
 ) -> int:
     """Runs until every node is ready and `meanwhile` has ended; without it, until the supervisor gives up."""
     one = Supervisor(layout, nodes)
@@ -57,11 +57,17 @@ def pid(layout: Layout, name: str) -> int:
 
 
 async def test_everything_is_started_in_order_and_told(make_layout: MakeLayout, service: MakeService, command: MakeTask) -> None:
-    layout, order = make_layout(), []
-    nodes = [
+    layout = make_layout()
+    order: list[str] = []
+
+    def check() -> str:
+        order.append("server")
+        return ""
+
+    nodes: list[Service | Task] = [
         Task(name="first", function=lambda _: order.append("first")),
         command("second", "echo made > made", after=("first",)),
-        service("server", SLEEP, check=lambda: order.append("server") or "", after=("second",)),  # type: ignore[func-returns-value]
+        service("server", SLEEP, check=check, after=("second",)),
         Task(name="needless", skip=lambda: True, function=lambda _: order.append("needless")),
     ]
 
@@ -139,7 +145,9 @@ async def test_after_a_calm_while_the_delay_begins_again(
     assert await run(layout, [service("server", SLEEP)], kill) == 0
 
 
-async def test_what_a_killed_service_leaves_is_ended_before_it_starts_again(make_layout: MakeLayout, service: MakeService) -> None:
+async def test_what_a_killed_service_leaves_is_ended_before_it_starts_again(
+    make_layout: MakeLayout, service: MakeService
+) -> None:
     layout = make_layout()
 
     async def kill(_: Supervisor) -> None:
@@ -189,8 +197,11 @@ async def test_a_task_that_fails_ends_the_system_with_its_last_words(
     make_layout: MakeLayout, service: MakeService, command: MakeTask
 ) -> None:
     layout = make_layout()
-    nodes = [service("before", SLEEP), command("work", "echo disk full >&2; exit 3", after=("before",)), service("after", SLEEP)]
-    nodes[2] = service("after", SLEEP, after=("work",))
+    nodes = (
+        service("before", SLEEP),
+        command("work", "echo disk full >&2; exit 3", after=("before",)),
+        service("after", SLEEP, after=("work",)),
+    )
     assert await run(layout, nodes) == 1
     current = seen(layout)
     assert current.why == "work: work ended with 3; its last words: disk full"
@@ -214,7 +225,7 @@ async def test_every_way_in_which_a_task_can_fail_is_told(
         raise OSError(words)
 
     tasks = {
-        "function": Task(name="work", function=lambda _: raise_("the values are wrong")),  # type: ignore[arg-type, return-value]
+        "function": Task(name="work", function=lambda _: raise_("the values are wrong")),  # type: ignore[arg-type]
         "slow command": command("work", SLEEP),
         "skip": Task(name="work", skip=lambda: raise_("registry away")),
         "no program": Task(name="work", command=("/nonexistent/program",)),
@@ -280,7 +291,9 @@ async def test_a_process_made_while_everything_stops_is_ended(make_layout: MakeL
     assert await asyncio.wait_for(process.wait(), 10) == -signal.SIGKILL
 
 
-async def test_a_long_log_is_put_aside_once(make_layout: MakeLayout, service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_log_is_put_aside_once(
+    make_layout: MakeLayout, service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout = make_layout()
     monkeypatch.setattr(supervisor, "_LOG_LIMIT_BYTES", 3)
     (layout.logs / "server.log").write_text("older words")

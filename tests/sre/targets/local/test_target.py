@@ -21,6 +21,13 @@ from sre.targets.local.layout import Layout
 from sre.targets.local.target import LocalTarget
 
 TOOLS = Path("/nonexistent/tools")
+UP = """
+import sys
+from pathlib import Path
+from sre.targets.local import target
+target.SUPERVISOR = sys.argv[2:]
+target.up(Path(sys.argv[1]), Path("/none"), say=lambda line: print(line, flush=True))
+"""
 
 
 def names(home: Path) -> list[str]:
@@ -188,9 +195,9 @@ def test_a_process_that_cannot_be_ended_is_named(small_home: Path, monkeypatch: 
 
 
 def test_a_killed_command_leaves_a_system_that_can_be_joined(small_home: Path) -> None:
-    script = "import sys; from pathlib import Path; from sre.targets.local import target; target.SUPERVISOR = sys.argv[2:];" \
-        "target.up(Path(sys.argv[1]), Path('/none'), say=lambda line: print(line, flush=True))"  # fmt: skip
-    command = [sys.executable, "-c", script, str(small_home), *target.SUPERVISOR]
+    script = small_home.parent / "up.py"
+    script.write_text(UP, encoding="utf-8")
+    command = [sys.executable, str(script), str(small_home), *target.SUPERVISOR]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as one:
         assert one.stdout is not None
         one.stdout.readline()

@@ -17,7 +17,8 @@ from sre.targets.local.programs import Program
 BUILT_IN = b"default template: /usr/share/prometheus/alertmanager/default.tmpl"
 
 needs_apt = pytest.mark.skipif(
-    shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None, reason="this system has no apt, so nothing can be fetched"
+    shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None,
+    reason="this system has no apt, so nothing can be fetched",
 )
 
 
@@ -105,7 +106,7 @@ def test_a_damaged_package_is_refused(repository: Path, open_folder: Path) -> No
 @needs_apt
 def test_a_package_without_the_program_is_not_success(repository: Path, open_folder: Path) -> None:
     build(repository, "sre-test-package", {"usr/share/doc/readme": b"nothing"})
-    with pytest.raises(CannotRun, match="still missing after unpacking into .*: server"):
+    with pytest.raises(CannotRun, match=r"still missing after unpacking into .*: server"):
         tools.install(open_folder / "tools", lambda _: None)
 
 
