@@ -17,7 +17,7 @@ VALUES: dict[str, Any] = {
     "ingress": {
         "address": "127.0.0.1:9443", "status_address": "127.0.0.1:9080", "certificate": "/srv/server.pem",
         "certificate_key": "/srv/server.key", "user": "", "workers": 2, "rate_per_key": 5, "burst_per_key": 2,
-        "max_body_bytes": 1000, "answer_timeout_s": 1, "retry_after_failure_s": 1,
+        "max_body_bytes": 1000, "answer_timeout_s": 1, "failures_until_away": 1, "away_s": 1,
     },
     "monitoring": {
         "scrape_interval_s": 2, "scrape_timeout_s": 2, "alertmanager": "127.0.0.1:9093", "least_replicas": 2,

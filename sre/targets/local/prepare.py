@@ -34,7 +34,9 @@ ROLES: dict[str, tuple[str, ...]] = {"mlflow": ("mlflow",), "serving": ("predict
 SUPERUSER = "postgres"
 MAX_BODY_BYTES = 5_000_000
 SCRAPE_INTERVAL_S = 2
-ANSWER_TIMEOUT_S = 2
+# Long enough that a slow replica is not taken for a frozen one: at 2 s, a stall of the whole machine made the ingress give up on
+# every replica at once, and a second of slowness became seconds of 502.
+ANSWER_TIMEOUT_S = 5
 
 
 def folders(layout: Layout) -> None:
@@ -226,7 +228,8 @@ def _values(layout: Layout) -> dict[str, Any]:
             "burst_per_key": 1000,
             "max_body_bytes": MAX_BODY_BYTES,
             "answer_timeout_s": ANSWER_TIMEOUT_S,
-            "retry_after_failure_s": 1,
+            "failures_until_away": 3,
+            "away_s": 5,
         },
         "monitoring": {
             "scrape_interval_s": SCRAPE_INTERVAL_S,

@@ -111,7 +111,8 @@ def test_counters_of_another_time_do_not_agree(make_recording: MakeRecording, st
 def test_a_client_that_recorded_nothing_does_not_agree(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
     counted = Counted(start=WALL, end=WALL + 60, requests=0.0, errors=0.0, p95=None, resets=0)
-    assert agreement(recording, samples[:0], counted, scrape_seconds=2.0, resend_seconds=2.0).findings == ("the client recorded nothing",)
+    found = agreement(recording, samples[:0], counted, scrape_seconds=2.0, resend_seconds=2.0)
+    assert found.findings == ("the client recorded nothing",)
 
 
 @given(answered=st.integers(0, 6000))

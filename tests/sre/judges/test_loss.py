@@ -17,7 +17,9 @@ def table(**changes: int) -> dict[str, int]:
 
 
 def judge(
-    tables: dict[str, dict[str, int]] | None = None, objects: dict[str, Any] | None = None, prediction: dict[str, Any] | None = None
+    tables: dict[str, dict[str, int]] | None = None,
+    objects: dict[str, Any] | None = None,
+    prediction: dict[str, Any] | None = None,
 ) -> Verdict:
     return content_loss(
         promise("restore-content"),

@@ -133,7 +133,7 @@ def begin(programs: Path, open_folder: Path) -> Iterator[Begin]:
                 "address": layout.address("ingress"), "status_address": layout.address("ingress-status"),
                 "certificate": str(layout.config / "server.pem"), "certificate_key": str(layout.secrets / "server.key"),
                 "user": "root" if os.geteuid() == 0 else "", "workers": 1, "rate_per_key": 1000, "burst_per_key": 1000,
-                "max_body_bytes": LIMIT, "answer_timeout_s": 1, "retry_after_failure_s": 1,
+                "max_body_bytes": LIMIT, "answer_timeout_s": 1, "failures_until_away": 1, "away_s": 1,
             } | changes,
         }  # fmt: skip
         (layout.config / "nginx.conf").write_text(render.render("nginx.conf", values))

@@ -230,11 +230,10 @@ async def test_every_way_in_which_a_task_can_fail_is_told(
         "skip": Task(name="work", skip=lambda: raise_("registry away")),
         "no program": Task(name="work", command=("/nonexistent/program",)),
     }
-    layout = make_layout()
+    layout, before = make_layout(), psutil.Process().children()
     assert await run(layout, [tasks[kind]]) == 1
     assert seen(layout).why.startswith(said)
-    left = [process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE]
-    assert not left
+    assert psutil.Process().children() == before
 
 
 async def test_sigterm_ends_everything_in_reverse_order(make_layout: MakeLayout, service: MakeService) -> None:
