@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from sre.drills.base import Case, Judgement
-from sre.judges.agreement import Counted, agreement
+from sre.judges.agreement import agreement
 from sre.judges.ruling import doubt
 from sre.load.saturation import saturation
-from sre.verdict import Verdict
+from sre.units import Unit
+from sre.verdict import Outcome, Verdict
 
 
 def judgement(
@@ -19,8 +19,8 @@ def judgement(
     """Verdicts of a drill under load, doubted where their evidence may not tell the truth.
 
     A generator that was itself the bottleneck overturns what was kept: the system saw less than was promised. A breach stands,
-    since a system that stalls makes its users late too. Servers that counted something else than the users saw overturn every
-    verdict that was kept.
+    since a system that stalls makes its users late too; but who cannot send cannot show a lack of throughput. Servers that
+    counted something else than the users saw overturn every verdict that was kept.
 
     Args:
         case: of the drill.
@@ -29,15 +29,17 @@ def judgement(
         may_stop: the drill ends its load itself.
     """
     recording, samples = case.load()
-    counts = case.server_counts()
     saturated = saturation(recording, samples, may_stop=may_stop)
-    counted = None if counts is None else Counted(**{key: asdict(counts)[key] for key in Counted.__dataclass_fields__})
     agreed = agreement(
         recording,
         samples,
-        counted,
+        case.server_counts(),
         scrape_seconds=float(case.facts.get("scrape_s", 0.0)),
         resend_seconds=float(case.facts.get("resend_s", math.inf)),
     )
-    verdicts = (*of_watchers, *(doubt(verdict, saturated) for verdict in of_users))
+    verdicts = (*of_watchers, *(doubt(verdict, saturated, _overturned(verdict)) for verdict in of_users))
     return Judgement(tuple(doubt(verdict, agreed.findings) for verdict in verdicts), (*saturated, *agreed.findings))
+
+
+def _overturned(verdict: Verdict) -> frozenset[Outcome]:
+    return frozenset({Outcome.KEPT, Outcome.BROKEN} if verdict.unit is Unit.PER_SECOND else {Outcome.KEPT})

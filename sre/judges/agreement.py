@@ -9,31 +9,12 @@ import numpy as np
 
 from sre.measure.quantiles import latencies, quantile
 from sre.measure.samples import Recording, Samples
+from sre.readings import ServerCounts
 
 TOLERANCE = 0.01  # of the client's count, for what the terms below do not name: clocks, a probe of someone else
 LEAST_COVERED = 0.5  # of the load's length
 FIRST_BUCKET, BUCKET_RATIO = 0.005, 2.5  # of the servers' histogram: its lowest edge, and its widest step from edge to edge
 _OF_INGRESS = frozenset({429, 502, 503, 504})  # statuses that the ingress also gives by itself, unseen by a replica
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """What the servers counted; plain numbers of `targets.base.ServerCounts`.
-
-    Attributes:
-        start, end: wall s of the first and the last scrape used.
-        requests: predictions answered, whatever the status.
-        errors: of them, with status 5xx.
-        p95: s, from their own histogram; None when it held nothing.
-        resets: counters that began again inside the span.
-    """
-
-    start: float
-    end: float
-    requests: float
-    errors: float
-    p95: float | None
-    resets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +26,7 @@ class Agreement:
 
 
 def agreement(
-    recording: Recording, samples: Samples, counted: Counted | None, *, scrape_seconds: float, resend_seconds: float
+    recording: Recording, samples: Samples, counted: ServerCounts | None, *, scrape_seconds: float, resend_seconds: float
 ) -> Agreement:
     """Compare how many requests were answered.
 
@@ -98,7 +79,7 @@ def agreement(
     return Agreement(agree=not differences, findings=tuple(differences))
 
 
-def _unusable(recording: Recording, samples: Samples, counted: Counted | None, scrape_seconds: float) -> tuple[str, ...]:
+def _unusable(recording: Recording, samples: Samples, counted: ServerCounts | None, scrape_seconds: float) -> tuple[str, ...]:
     if counted is None:
         return ("the servers' counters could not be read, so the client's samples stand alone",)
     if not len(samples):

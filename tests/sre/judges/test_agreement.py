@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sre.judges.agreement import Agreement, Counted, agreement
+from sre.judges.agreement import Agreement, agreement
 from sre.measure.samples import Failure, Recording, Samples
+from sre.readings import ServerCounts
 
 MakeRecording = Callable[..., tuple[Recording, Samples]]
 WALL = 1_800_000_000.0
@@ -18,7 +19,9 @@ WALL = 1_800_000_000.0
 
 def compare(make: MakeRecording, requests: float, *, failed: Any = (), **counted: Any) -> Agreement:
     """A load of 6,000 requests in 60 s, and what the servers counted around it."""
-    server = replace(Counted(start=WALL - 10, end=WALL + 70, requests=requests, errors=0.0, p95=None, resets=0), **counted)
+    server = replace(
+        ServerCounts(start=WALL - 10, end=WALL + 70, requests=requests, errors=0.0, p95=None, resets=0, queries=()), **counted
+    )
     return agreement(*make(failed=failed), server, scrape_seconds=2.0, resend_seconds=2.0)
 
 
@@ -64,14 +67,14 @@ def test_a_counter_that_began_again_lost_at_most_a_scrape(make_recording: MakeRe
 def test_what_the_ingress_refused_never_reached_a_server(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
     samples["status"][:1000], samples["failure"][:1000] = 429, Failure.STATUS
-    counted = Counted(start=WALL - 10, end=WALL + 70, requests=5000.0, errors=0.0, p95=None, resets=0)
+    counted = ServerCounts(start=WALL - 10, end=WALL + 70, requests=5000.0, errors=0.0, p95=None, resets=0, queries=())
     assert agreement(recording, samples, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
 
 
 def test_errors_of_the_servers_that_they_do_not_admit_are_a_finding(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
     samples["status"][:100], samples["failure"][:100] = 500, Failure.STATUS
-    counted = Counted(start=WALL - 10, end=WALL + 70, requests=6000.0, errors=100.0, p95=None, resets=0)
+    counted = ServerCounts(start=WALL - 10, end=WALL + 70, requests=6000.0, errors=100.0, p95=None, resets=0, queries=())
     assert agreement(recording, samples, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
     found = agreement(recording, samples, replace(counted, errors=3.0), scrape_seconds=2.0, resend_seconds=2.0)
     assert found.findings == ("the client saw 100 answers with status 500, the servers counted 3 errors",)
@@ -110,7 +113,7 @@ def test_counters_of_another_time_do_not_agree(make_recording: MakeRecording, st
 
 def test_a_client_that_recorded_nothing_does_not_agree(make_recording: MakeRecording) -> None:
     recording, samples = make_recording()
-    counted = Counted(start=WALL, end=WALL + 60, requests=0.0, errors=0.0, p95=None, resets=0)
+    counted = ServerCounts(start=WALL, end=WALL + 60, requests=0.0, errors=0.0, p95=None, resets=0, queries=())
     found = agreement(recording, samples[:0], counted, scrape_seconds=2.0, resend_seconds=2.0)
     assert found.findings == ("the client recorded nothing",)
 
@@ -124,7 +127,7 @@ def test_requests_that_waited_for_the_ingress_to_try_again_may_be_counted_twice(
     recording, samples = make_recording()
     slow = samples.copy()
     slow["done"][:200] = slow["sent"][:200] + 2.1
-    counted = Counted(start=WALL - 10, end=WALL + 70, requests=6200.0, errors=0.0, p95=None, resets=0)
+    counted = ServerCounts(start=WALL - 10, end=WALL + 70, requests=6200.0, errors=0.0, p95=None, resets=0, queries=())
     assert agreement(recording, slow, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
     assert not agreement(recording, samples, counted, scrape_seconds=2.0, resend_seconds=2.0).agree
 
