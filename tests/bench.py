@@ -10,10 +10,10 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import httpx
 import psutil
+import typer
 
 from sre.config import Settings
 from sre.targets.local import state, target
@@ -31,11 +31,10 @@ class Round:
     cpu_us_per_request: float
 
 
-async def measure(url: str, key: str, image: Path, process: psutil.Process, connections: int) -> Round:
+async def measure(url: str, key: str, body: bytes, process: psutil.Process, connections: int) -> Round:
     """Closed loop for some seconds."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     headers = {"X-API-Key": key, "Content-Type": "image/jpeg"}
-    body = image.read_bytes()
     deadline = time.monotonic() + SECONDS
     before = sum(process.cpu_times()[:2])
 
@@ -56,7 +55,7 @@ async def measure(url: str, key: str, image: Path, process: psutil.Process, conn
 def main() -> int:
     """Begin or join a system, measure its first replica, print one JSON document."""
     settings = Settings()
-    system, begun = target.up(settings.home, settings.tools, say=lambda line: print(line, file=sys.stderr))
+    system, begun = target.up(settings.home, settings.tools, say=lambda line: typer.echo(line, err=True))
     try:
         current = state.read(settings.home)
         if current is None:
@@ -64,14 +63,14 @@ def main() -> int:
         name = system.layout.replicas[0]
         process = psutil.Process(int(current.services[name].process.partition("@")[0]))
         key = system.endpoints.api_key_file.read_text(encoding="utf-8").strip()
-        image = next(system.endpoints.bodies.rglob("*.jpg"))
+        body = next(system.endpoints.bodies.rglob("*.jpg")).read_bytes()
         rounds = [
-            asyncio.run(measure(system.layout.url(name), key, image, process, connections))
+            asyncio.run(measure(system.layout.url(name), key, body, process, connections))
             for _ in range(ROUNDS)
             for connections in (1, 16)
         ]
         found = {"schema": "ml.bench/1", "system": dict(system.describe()), "rounds": [asdict(item) for item in rounds]}
-        print(json.dumps(found, indent=2))
+        typer.echo(json.dumps(found, indent=2))
     finally:
         if begun:
             target.down(settings.home)

@@ -66,3 +66,9 @@ def test_facts_without_the_scrape_interval_and_a_case_without_counters(make_case
 def test_a_case_without_a_load_cannot_be_judged() -> None:
     with pytest.raises(StepFailed, match="there are no samples"):
         loaded.judgement(Case({}, None, None), [KEPT])
+
+
+def test_a_generator_that_could_not_send_cannot_show_a_lack_of_throughput(make_case: MakeCase) -> None:
+    missed = verdict(promise("throughput"), Outcome.BROKEN, 700.0, (690.0, 710.0), 42_000, "users")
+    judged = loaded.judgement(make_case(cpu=0.95), [missed])
+    assert outcomes(judged.verdicts) == [Outcome.INCONCLUSIVE]
