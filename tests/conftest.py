@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,30 @@ from sre.targets.local.target import LocalTarget
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(("ML_", "MLFLOW_", "SRE_")) and name not in {"SRE_TOOLS", "SRE_TOOLS_PATH"}:
+        if name.startswith(("ML_", "MLFLOW_", "SRE_")) and name != "SRE_TOOLS":
             monkeypatch.delenv(name)
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="sre-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every account can reach into, as PostgreSQL must when the tests run as root; pytest's own cannot be."""
-    folder = Path(tempfile.mkdtemp(prefix="sre-test-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    with _open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def open_module_folder() -> Iterator[Path]:
+    """The same for all tests of a module."""
+    with _open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +60,8 @@ def programs() -> Path:
 @pytest.fixture(scope="session")
 def system(programs: Path) -> Iterator[LocalTarget]:
     """One whole local system with three replicas; tests that change it put it back."""
-    folder = Path(tempfile.mkdtemp(prefix="sre-system-"))
-    folder.chmod(0o755)
-    home = folder / "home"
-    begun, _ = target.up(home, programs)
-    yield begun
-    target.down(home, purge=True)
-    shutil.rmtree(folder)
+    with _open_folder() as folder:
+        home = folder / "home"
+        begun, _ = target.up(home, programs)
+        yield begun
+        target.down(home, purge=True)

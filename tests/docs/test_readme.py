@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +22,11 @@ PREDICTION = next(block for block in BLOCKS if "/predict" in block)
 
 
 @pytest.fixture(scope="module")
-def surroundings(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def surroundings(programs: Path, open_module_folder: Path) -> Iterator[dict[str, str]]:
     """The environment of a newcomer: a home of their own, the commands on PATH."""
-    folder = tmp_path_factory.mktemp("readme")
-    for parent in (folder, *folder.parents):
-        if parent.owner() == Path.home().owner() and parent.is_relative_to("/tmp"):  # noqa: S108 - pytest's own folders
-            parent.chmod(0o755)
+    folder = open_module_folder
     own = {"SRE_HOME": str(folder / ".sre"), "SRE_EVIDENCE": str(folder / "evidence"), "SRE_TOOLS": str(programs)}
-    path = f"{PROJECT / '.venv' / 'bin'}:{os.environ['PATH']}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, **own, "PATH": path, "NO_COLOR": "1"}
     yield environment
     subprocess.run(["sre", "down", "--purge"], env=environment, check=True, capture_output=True, timeout=120)

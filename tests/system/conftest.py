@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sre.targets.local.programs import find
+
 FLAGS = ("-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "shared_buffers=16MB")
 START_S = 30
 
@@ -31,19 +33,11 @@ def free_port() -> Callable[[], int]:
     return choose
 
 
-def _programs() -> Path | None:
-    folders = [Path(folder) for folder in os.environ.get("SRE_TOOLS_PATH", "").split(":") if folder]
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    folders += [Path(folder) for folder in os.environ["PATH"].split(":")]
-    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
-
-
 @pytest.fixture(scope="session")
-def postgres(free_port: Callable[[], int]) -> Iterator[str]:
+def postgres(programs: Path, free_port: Callable[[], int]) -> Iterator[str]:
     """`postgresql://postgres@127.0.0.1:PORT` of a server that trusts this machine."""
-    programs = _programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: no initdb in SRE_TOOLS_PATH, /usr/lib/postgresql or PATH")
+    found = find("postgres", programs)
+    environment = {**os.environ, **found.environment}
     # PostgreSQL refuses to run as root
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -51,11 +45,11 @@ def postgres(free_port: Callable[[], int]) -> Iterator[str]:
     try:
         os.chown(folder, account.pw_uid, account.pw_gid)
         data, port = folder / "data", free_port()
-        arguments = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        subprocess.run(arguments, check=True, capture_output=True, cwd=folder, **as_user)  # type: ignore[call-overload]
+        arguments = [found.companion("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        subprocess.run(arguments, check=True, capture_output=True, cwd=folder, env=environment, **as_user)  # type: ignore[call-overload]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(  # type: ignore[call-overload]
-                [programs / "postgres", "-D", data, "-p", str(port), *FLAGS], stdout=log, stderr=log, cwd=folder, **as_user
+                [found.path, "-D", data, "-p", str(port), *FLAGS], stdout=log, stderr=log, cwd=folder, env=environment, **as_user
             )
         try:
             url = f"postgresql://postgres@127.0.0.1:{port}"
