@@ -1,16 +1,24 @@
-"""`sre` as a process."""
+"""`sre` as a process, and its commands over the memory target."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from sre.drills import run as runner
+from sre.drills import session
+from sre.drills.pod_recovery import PodRecovery
+from sre.drills.run import Finished
 from sre.targets.local.target import LocalTarget
+from sre.targets.memory import Behaviour, MemoryTarget
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -33,3 +41,45 @@ def on_system(sre: Run, system: LocalTarget) -> Run:
     """Runs `sre` on the session's system."""
     places = {"SRE_HOME": str(system.layout.home), "SRE_TOOLS": str(system.layout.tools)}
     return lambda *arguments, **environment: sre(*arguments, **(places | environment))
+
+
+@pytest.fixture
+def document() -> Callable[[subprocess.CompletedProcess[str], str], dict[str, Any]]:
+    """Reads the one JSON document on stdout, of a schema."""
+
+    def read(done: subprocess.CompletedProcess[str], schema: str) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(done.stdout)
+        assert parsed["schema"] == schema
+        return parsed
+
+    return read
+
+
+@pytest.fixture
+def code() -> Callable[[Callable[[], None]], int]:
+    """Calls a command and says how it ended."""
+
+    def call(command: Callable[[], None]) -> int:
+        with pytest.raises(typer.Exit) as ended:
+            command()
+        return ended.value.exit_code
+
+    return call
+
+
+@pytest.fixture
+def on_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Drills run on the memory target in place of the local system."""
+    monkeypatch.setenv("SRE_EVIDENCE", str(tmp_path / "evidence"))
+    monkeypatch.setenv("SRE_HOME", str(tmp_path / "home"))
+
+    def on_running(settings: Any, chosen: Any, *, name: str, options: Any, narrator: Any) -> Finished:
+        target = MemoryTarget(Behaviour())
+        return runner.run(chosen, target, target, root=settings.evidence, name=name, options=options, narrator=narrator)
+
+    def gameday(settings: Any, *, options: Any, keep: bool, narrator: Any) -> Finished:
+        narrator.change("begun" if keep else "begun, will be ended")
+        return on_running(settings, [PodRecovery()], name="gameday", options=options, narrator=narrator)
+
+    monkeypatch.setattr(session, "on_running", on_running)
+    monkeypatch.setattr(session, "gameday", gameday)
