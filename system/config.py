@@ -62,7 +62,7 @@ class TrainSettings(_Settings):
     """`python -m system train`."""
 
     seed: int = 20_260_101
-    epochs: int = Field(12, ge=1)
+    epochs: int = Field(7, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(0.05, gt=0)
     min_accuracy: float = Field(0.85, ge=0, le=1)
