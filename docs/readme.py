@@ -24,7 +24,9 @@ def main() -> int:
     last = bundle.last_drills(root)[DRILL]
     record = bundle.load(bundle.find(root, last.run))
     machine = f"{record.environment['cores']} cores, {record.environment['memory_gb']:.0f} GB"
-    measured = f"\nLast measured {iso(record.started)[:10]} on the local target: {machine}, load generator on the same cores.\n"
+    peak = bundle.last_drills(root)["peak-load"].drill.facts["plan"]["seconds"]
+    measured = f"\nLast measured {iso(record.started)[:10]} on the local target: {machine}, load generator on the same cores, "
+    measured += f"peak-load for {peak:.0f} s.\nThe ten minutes of the promise: `sre drill peak-load --duration 10m`.\n"
     lines = text.run_text(record).splitlines()
     begin = next(index for index, line in enumerate(lines) if line.startswith(DRILL))
     end = next((index for index, line in enumerate(lines) if index > begin and not line.startswith("  ")), len(lines))
