@@ -139,7 +139,8 @@ def undo(folder: Path, tools: Path) -> list[str]:
         TargetUnavailable: the run's target is gone.
     """
     ledger = Ledger(folder / LEDGER_NAME)
-    if (folder / bundle.RUN).exists() and not ledger.pending():
+    # A run writes to its journal before it changes anything: one that was killed before its first line has changed nothing.
+    if not ledger.pending() and ((folder / bundle.RUN).exists() or not _begun(folder)):
         return []
     origin = _origin(folder)
     if processes.alive(origin["process"]):
@@ -218,6 +219,11 @@ def _rejudge(drill: DrillRecord, folder: Path, facts: dict[str, Any]) -> list[st
     if judged.findings != drill.findings:
         wrong.append(f"{drill.name}: the findings computed from the raw files are not those that were recorded")
     return wrong
+
+
+def _begun(folder: Path) -> bool:
+    path = folder / bundle.JOURNAL
+    return path.exists() and bool(journal.read(path))
 
 
 def _origin(folder: Path) -> dict[str, Any]:

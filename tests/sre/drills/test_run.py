@@ -201,6 +201,19 @@ def test_a_finished_run_leaves_nothing_to_undo(kept: Ran, tmp_path: Path) -> Non
     assert run.undo(kept.folder, tmp_path) == []
 
 
+@pytest.mark.parametrize("first_line", [None, "", '{"seq": 0, "ev'])
+def test_a_run_that_was_killed_before_its_first_line_has_changed_nothing(tmp_path: Path, first_line: str | None) -> None:
+    if first_line is not None:
+        (tmp_path / "journal.jsonl").write_text(first_line)
+    assert run.undo(tmp_path, tmp_path) == []
+
+
+def test_a_change_without_a_journal_is_not_passed_over(tmp_path: Path) -> None:
+    Ledger(tmp_path / LEDGER_NAME).plan(Undo("resume", {"replica": "serving-2"}, "resume serving-2"))
+    with pytest.raises(EvidenceDamaged, match=r"journal\.jsonl is missing"):
+        run.undo(tmp_path, tmp_path)
+
+
 def test_a_run_that_is_under_way_is_not_undone(kept: Ran, tmp_path: Path) -> None:
     _killed(kept, identity(os.getpid()), None)
     with pytest.raises(CannotRun, match=f"is still under way in process {os.getpid()}; interrupt that"):
