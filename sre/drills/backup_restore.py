@@ -105,9 +105,8 @@ class BackupRestore(Drill):
     def _marker(self, context: Context) -> str:
         """Id of a prediction that is in the log for certain."""
         endpoints = _local(context).endpoints
-        image = next(path for path in sorted(endpoints.bodies.rglob("*")) if path.suffix in http.MEDIA_TYPES)
         request_id = f"drill-{uuid.uuid4()}"
-        status, body = http.predict(endpoints, image, request_id)
+        status, body = http.predict(endpoints, http.first_image(endpoints), request_id)
         if status != httpx.codes.OK:
             raise StepFailed(f"the prediction to be found again was answered {status}: {body.get('detail')}")
 

@@ -36,8 +36,7 @@ class World:
 
     def user_probe(self) -> tuple[int, str]:
         """Send the first of the images that users send."""
-        image = next(path for path in sorted(self.endpoints.bodies.rglob("*")) if path.suffix in http.MEDIA_TYPES)
-        status, body = http.predict(self.endpoints, image)
+        status, body = http.predict(self.endpoints, http.first_image(self.endpoints))
         return status, str(body.get("label") or body.get("detail"))
 
     def server_counts(self, start: float, end: float) -> ServerCounts | None:

@@ -13,6 +13,11 @@ from sre.readings import Endpoints
 MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 
 
+def first_image(endpoints: Endpoints) -> Path:
+    """The first of the images that users send."""
+    return next(path for path in sorted(endpoints.bodies.rglob("*")) if path.suffix in MEDIA_TYPES)
+
+
 def predict(endpoints: Endpoints, image: Path, request_id: str | None = None) -> tuple[int, dict[str, Any]]:
     """Ask for one prediction.
 
