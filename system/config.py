@@ -44,12 +44,32 @@ class ServeSettings(_Settings):
     workers: int = Field(1, ge=1, le=64, description="processes, each with its own SO_REUSEPORT socket")
     replica: str = Field("serving-1", description="name in logs and metrics; the pod's name on Kubernetes")
     database_url: SecretStr = Field(description="libpq connection string of the prediction log")
-    api_keys_file: Path = Field(description='JSON: {"keys": [{"name": ..., "sha256": ...}]}')
+    api_keys_file: Path = Field(description='JSON: {"keys": [{"name": ..., "sha256": ...}]}; a change is taken up within seconds')
     cache_dir: Path = Field(description="verified model files are kept here; a restart needs no registry")
+
+    variant: str = Field("auto", description="auto: the fastest that calibration finds; else a variant's name, as fp32 or int8")
+    registry_poll_s: float = Field(5.0, gt=0, description="how often the registry's aliases are looked at")
+    registry_deadline_s: float = Field(60.0, gt=0, description="how long a start keeps asking the registry for a model")
+    challenger_alias: str = Field("challenger", description="alias of the second model, where there is one")
+    challenger_share: float = Field(0.0, ge=0, le=1, description="share of request keys that the challenger answers")
+    shadow_share: float = Field(0.0, ge=0, le=1, description="share of requests that the challenger answers too, unseen")
+
+    max_in_flight: int = Field(64, ge=1, description="requests with a whole body that may wait for the model; more get 503")
+    max_reading: int = Field(256, ge=1, description="requests whose bodies may be arriving at once; more get 503")
+    max_reading_bytes: int = Field(128_000_000, ge=1, description="memory for bodies that are arriving, all together")
     max_body_bytes: int = Field(5_000_000, ge=1)
     max_pixels: int = Field(40_000_000, ge=1)
+    max_images: int = Field(64, ge=1, description="images in one request")
+    header_timeout_s: float = Field(10.0, gt=0, description="for the head of a request, from the connection or its first byte")
+    body_timeout_s: float = Field(10.0, gt=0, description="for the body of a request, from the end of its head")
+    max_connections: int = Field(4096, ge=1, description="open connections of one process; more are closed at once")
+    drain_pause_s: float = Field(
+        1.0, ge=0, description="after SIGTERM, connections are still taken so long and closed by their answers"
+    )
+
+    otlp_url: str = Field("", description="OpenTelemetry collector, as http://host:4318/v1/traces; empty: no spans leave")
+    trace_share: float = Field(0.01, ge=0, le=1, description="share of requests without a traceparent that are sampled")
     recorder_capacity: int = Field(20_000, ge=1, description="predictions waiting to be written; more are dropped and counted")
-    registry_deadline_s: float = Field(60.0, gt=0, description="how long a start keeps asking the registry for a model")
 
     @field_validator("database_url")
     @classmethod

@@ -2,13 +2,18 @@
 
 * MlSystemError
   x RequestRefused                    the client's request is wrong; sending it again cannot help
-    - UnsupportedMedia      415
-    - PayloadTooLarge       413
     - InvalidImage          400       not an image, truncated, too many pixels
     - Unauthorized          401
     - Forbidden             403
+    - ModelNotFound         404       the path names a model or a version that is not served
+    - SlowRequest           408       the body did not arrive in time
+    - PayloadTooLarge       413
+    - UnsupportedMedia      415
+    - RateLimited           429       more requests a second than the key may send; a retry helps
   x Unavailable             503       not the request's fault; a retry helps
     - ModelNotReady
+    - Overloaded                      more in flight than the replica can answer soon
+    - DeadlineExceeded                the client's own deadline passed before the answer
   x DataError                         training data is missing, altered or implausible
   x ModelRejected                     a model is below the bar or worse than production
   x RegistryError                     the registry or an artifact cannot be read, or is not what it says
@@ -67,6 +72,28 @@ class Forbidden(RequestRefused):
     code = "forbidden"
 
 
+class ModelNotFound(RequestRefused):
+    """The path names a model or a version that is not served here."""
+
+    status = 404
+    code = "model-not-found"
+
+
+class SlowRequest(RequestRefused):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "slow-request"
+
+
+class RateLimited(RequestRefused):
+    """The key sends more requests a second than it may."""
+
+    status = 429
+    code = "rate-limited"
+    retryable = True
+
+
 class Unavailable(MlSystemError):
     """The service cannot answer now."""
 
@@ -79,6 +106,18 @@ class ModelNotReady(Unavailable):
     """No verified model is loaded yet."""
 
     code = "model-not-ready"
+
+
+class Overloaded(Unavailable):
+    """More is in flight than the replica can answer soon."""
+
+    code = "overloaded"
+
+
+class DeadlineExceeded(Unavailable):
+    """The client's own deadline passed before there was an answer."""
+
+    code = "deadline-exceeded"
 
 
 class DataError(MlSystemError):

@@ -6,14 +6,16 @@ live in files that all of them share, and `exposition()` adds them up, whichever
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 from prometheus_client import (
@@ -29,13 +31,22 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 SERVICE = "ml-api"
 EXPOSITION_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("preprocess", "inference", "postprocess")
 UNMATCHED = "unmatched"  # path label of everything that is no route: raw paths would be an unbounded label
 REQUEST_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+CONFIDENCE_EDGES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+BRIGHTNESS_EDGES = tuple(float(edge) for edge in range(16, 256, 16))
+BYTES_EDGES = tuple(1000.0 * 2**power for power in range(14))  # 1 KB to 8 MB
 
+_INPUTS_EVERY = 16
+_GRID = 32  # rows and columns of a larger image that are enough for its mean
 _BEGAN_S = time.monotonic()
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -43,7 +54,7 @@ REGISTRY = CollectorRegistry()
 
 REQUESTS = Counter("http_requests_total", "HTTP requests answered", ["method", "path", "status"], registry=REGISTRY)
 REQUEST_SECONDS = Histogram(
-    "http_request_duration_seconds", "First byte in to last byte out", ["path"], buckets=REQUEST_EDGES_S, registry=REGISTRY
+    "http_request_duration_seconds", "Head in to last byte out", ["path"], buckets=REQUEST_EDGES_S, registry=REGISTRY
 )
 REQUEST_ERRORS = Counter(
     "http_request_errors_total", "Requests that the service failed: status 5xx", ["path", "status"], registry=REGISTRY
@@ -63,6 +74,38 @@ RECORDS_DROPPED = Counter(
 )
 RECORDS_WAITING = Gauge(
     "model_prediction_records_waiting", "Predictions not yet written", registry=REGISTRY, multiprocess_mode="livesum"
+)
+API_KEYS_STALE = Gauge(
+    "api_keys_stale",
+    "1 while the file of API keys is broken and the keys from before stay in use",
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+MODEL_VARIANT = Gauge(
+    "model_variant",
+    "1 for the version and variant that is served, 0 for those from before",
+    ["model_version", "variant"],
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+IN_FLIGHT = Gauge("http_requests_in_flight", "Requests begun and not answered", registry=REGISTRY, multiprocess_mode="livesum")
+SPANS_EXPORTED = Counter("trace_spans_exported_total", "Spans that the collector took", registry=REGISTRY)
+SPANS_DROPPED = Counter("trace_spans_dropped_total", "Spans of sampled requests that never reached it", registry=REGISTRY)
+PREDICTED_CLASSES = Counter(
+    "model_predicted_classes_total", "Images predicted, by their best class", ["model_version", "label"], registry=REGISTRY
+)
+CONFIDENCE = Histogram(
+    "model_confidence", "Probability of the best class", ["model_version"], buckets=CONFIDENCE_EDGES, registry=REGISTRY
+)
+INPUT_BRIGHTNESS = Histogram(
+    "model_input_brightness",
+    "Mean pixel, 0 to 255, of one image in 16",
+    ["model_version"],
+    buckets=BRIGHTNESS_EDGES,
+    registry=REGISTRY,
+)
+INPUT_BYTES = Histogram(
+    "model_input_bytes", "Size, as it was sent, of one image in 16", ["model_version"], buckets=BYTES_EDGES, registry=REGISTRY
 )
 
 
@@ -84,18 +127,124 @@ def request_errors(path: str, status: int) -> Counter:
     return REQUEST_ERRORS.labels(path, str(status))
 
 
+def expect(path: str) -> None:
+    """Show what promises rest on for one predicting route: a counter that first appears as 1 has no increase in Prometheus."""
+    for status in (200, 500, 503):
+        requests("POST", path, status)
+    for status in (500, 503):
+        request_errors(path, status)
+    request_seconds(path)
+
+
+expect("/predict")
+
+
+async def report_in_flight(in_flight: Callable[[], int], every_s: float = 1.0) -> None:
+    """Show for ever how many requests are in flight: counting each in and out would cost more than all else about it."""
+    while True:
+        IN_FLIGHT.set(in_flight())
+        await asyncio.sleep(every_s)
+
+
+class ModelMetrics:
+    """What one loaded model counts, its children looked up once. All of them are there, as 0, before its first answer."""
+
+    def __init__(self, version: str, labels: Sequence[str]) -> None:
+        self._predicted = PREDICTIONS.labels(version).inc
+        self._classes = [PREDICTED_CLASSES.labels(version, label).inc for label in labels]
+        self._confident = CONFIDENCE.labels(version).observe
+        self._brightness = INPUT_BRIGHTNESS.labels(version).observe
+        self._size = INPUT_BYTES.labels(version).observe
+        self._unseen = _INPUTS_EVERY  # the first one is looked at
+
+    def answered(self, best: int, confidence: float) -> None:
+        """Count one image's answer: the index of its best class, and that class's probability."""
+        self._predicted()
+        self._classes[best]()
+        self._confident(confidence)
+
+    def saw(self, images: npt.NDArray[np.uint8], size_bytes: int) -> None:
+        """Look at the inputs of one request, which is done for one image in 16: enough to see a drift, too few to cost.
+
+        Args:
+            images: uint8 (n, side, side, 3), n >= 1.
+            size_bytes: of all of them together, as they were sent.
+        """
+        count, side = images.shape[:2]
+        self._unseen += count
+        if self._unseen >= _INPUTS_EVERY:
+            self._unseen = 0
+            step = max(1, side // _GRID)
+            self._brightness(float(images[-1, ::step, ::step].mean()))
+            self._size(size_bytes / count)
+
+
+_served: list[Gauge] = []
+
+
+def serving(version: str, variant: str) -> None:
+    """Say what is served from now on."""
+    MODEL_VERSION.set(float(version))
+    while _served:
+        _served.pop().set(0)
+    _served.append(MODEL_VARIANT.labels(version, variant))
+    _served[-1].set(1)
+
+
+# hot reload, A/B and shadow: loader.py and traffic.py
+ROLES = ("production", "challenger")
+CHALLENGER_VERSION = Gauge(
+    "model_challenger_version",
+    "Version of the second model; 0 while there is none",
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
+)
+_MODELS_TAKEN = Counter("model_taken_total", "Models taken into service", ["role"], registry=REGISTRY)
+_MODELS_REFUSED = Counter("model_refused_total", "Registered models that were not fit to serve", ["role"], registry=REGISTRY)
+_SHADOW_PREDICTIONS = Counter(
+    "shadow_predictions_total", "Images that the challenger answered unseen", ["model_version"], registry=REGISTRY
+)
+_SHADOW_AGREEMENTS = Counter(
+    "shadow_agreements_total", "Those for which it named the class that production named", ["model_version"], registry=REGISTRY
+)
+_SHADOW_FAILURES = Counter(
+    "shadow_failures_total", "Requests that the challenger could not answer", ["model_version"], registry=REGISTRY
+)
+_SHADOW_DIFFERENCE = Histogram(
+    "shadow_probability_difference",
+    "Largest difference between the probabilities of the two for one image",
+    ["model_version"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    registry=REGISTRY,
+)
+SHADOW_DROPPED = Counter("shadow_dropped_total", "Requests not shown to the challenger: too many waited", registry=REGISTRY)
+
+
 @cache
-def predictions(model_version: str) -> Counter:
-    """The child of `model_predictions_total`."""
-    return PREDICTIONS.labels(model_version)
+def models_taken(role: str) -> Counter:
+    """The child of `model_taken_total`."""
+    return _MODELS_TAKEN.labels(role)
 
 
-# A counter that first appears as 1 has no increase in Prometheus: what promises rest on must be seen as 0 first.
-for _status in (200, 500, 503):
-    requests("POST", "/predict", _status)
-for _status in (500, 503):
-    request_errors("/predict", _status)
-request_seconds("/predict")
+@cache
+def models_refused(role: str) -> Counter:
+    """The child of `model_refused_total`."""
+    return _MODELS_REFUSED.labels(role)
+
+
+class ShadowMetrics:
+    """What is known about one challenger that answers unseen, bound to its version."""
+
+    def __init__(self, model_version: str) -> None:
+        self.predictions = _SHADOW_PREDICTIONS.labels(model_version)
+        self.agreements = _SHADOW_AGREEMENTS.labels(model_version)
+        self.failures = _SHADOW_FAILURES.labels(model_version)
+        self.difference = _SHADOW_DIFFERENCE.labels(model_version)
+
+
+for _role in ROLES:
+    models_taken(_role)
+    models_refused(_role)
 
 
 class PodUsage(Collector):
@@ -154,7 +303,20 @@ def exposition() -> bytes:
 class JsonLines(logging.Formatter):
     """One JSON object per record: timestamp, level, service, pod, message, and those of FIELDS that the record carries."""
 
-    FIELDS = ("trace_id", "method", "path", "status", "duration_ms", "model_version", "code")
+    FIELDS = (
+        "trace_id",
+        "span_id",
+        "request_id",
+        "method",
+        "path",
+        "status",
+        "duration_ms",
+        "model_version",
+        "variant",
+        "key",
+        "code",
+        "unlogged",
+    )
 
     def __init__(self, pod: str) -> None:
         super().__init__()

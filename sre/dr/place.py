@@ -31,7 +31,7 @@ def back_up(layout: Layout, into: Path, ran: Ran = lambda _: None) -> None:
     objects.copy(layout.objects, into / OBJECTS)
 
 
-def restore(backup: Path, place: Path, source: Layout) -> LocalTarget:
+def restore(backup: Path, place: Path, source: Layout, variant: str) -> LocalTarget:
     """Begin a system with one replica from a backup, in an empty folder.
 
     Only the superuser's password comes along, since the restored database asks for it; every other secret is made anew, so that
@@ -41,6 +41,7 @@ def restore(backup: Path, place: Path, source: Layout) -> LocalTarget:
         backup: as `back_up` left it; it stays as it is.
         place: home of the new system.
         source: of the running system; its tools and the superuser's password are used.
+        variant: of the model that the replica serves; only the one that made a prediction repeats it bit for bit.
 
     Raises:
         CannotRun: a service did not become ready.
@@ -54,5 +55,5 @@ def restore(backup: Path, place: Path, source: Layout) -> LocalTarget:
     (data / "postgres").chmod(0o700)
     if source.account:
         give_to(source.account, data / "postgres")
-    target, _ = up(place, source.tools, replicas=1, parts="serving")
+    target, _ = up(place, source.tools, replicas=1, parts="serving", variant=variant)
     return target

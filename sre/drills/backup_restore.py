@@ -44,7 +44,8 @@ class BackupRestore(Drill):
     def inject(self, context: Context) -> str:
         """Send a prediction to be found again, and take the backup."""
         target = _local(context)
-        context.note(marker=self._marker(context))
+        marker, variant = self._marker(context)
+        context.note(marker=marker, variant=variant)
         layout = target.layout
         stamp = context.folder.parents[1].name
         backup, fresh = layout.objects / objects.BACKUPS / stamp, layout.home / "restored" / stamp
@@ -70,7 +71,8 @@ class BackupRestore(Drill):
         layout, stamp = target.layout, context.facts["backup"]
         began = clock.now()
         context.say("restoring into a fresh place")
-        restored = place.restore(layout.objects / objects.BACKUPS / stamp, layout.home / "restored" / stamp, layout)
+        backup, fresh = layout.objects / objects.BACKUPS / stamp, layout.home / "restored" / stamp
+        restored = place.restore(backup, fresh, layout, context.facts["variant"])
         # Before anything is predicted there: that would be recorded too.
         endpoints = restored.endpoints
         newest_at = sql.newest_prediction(endpoints)
@@ -102,23 +104,22 @@ class BackupRestore(Drill):
         ]
         return loaded.judgement(case, [], verdicts, may_stop=True)
 
-    def _marker(self, context: Context) -> str:
-        """Id of a prediction that is in the log for certain."""
+    def _marker(self, context: Context) -> tuple[str, str]:
+        """Id of a prediction that is in the log for certain, and the variant of the model that made it."""
         endpoints = _local(context).endpoints
         request_id = f"drill-{uuid.uuid4()}"
         status, body = http.predict(endpoints, http.first_image(endpoints), request_id)
         if status != httpx.codes.OK:
             raise StepFailed(f"the prediction to be found again was answered {status}: {body.get('detail')}")
 
-        def recorded() -> tuple[bool | None, str]:
+        def recorded() -> tuple[sql.Prediction | None, str]:
             try:
-                row = sql.prediction(endpoints, request_id)
+                return sql.prediction(endpoints, request_id), "not in the prediction log"
             except psycopg.Error as error:
                 return None, str(error).strip()
-            return (None if row is None else True), "not in the prediction log"
 
-        context.until(recorded, within=RECORDED_WITHIN_S, what=f"prediction {request_id} to be recorded")
-        return request_id
+        row = context.until(recorded, within=RECORDED_WITHIN_S, what=f"prediction {request_id} to be recorded")
+        return request_id, row.variant
 
     def _predict_again(self, context: Context, restored: LocalTarget) -> dict[str, Any]:
         """Ask the restored replica for the recorded prediction, with the restored image."""

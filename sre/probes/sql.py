@@ -19,10 +19,12 @@ class Prediction:
     Attributes:
         bits: its probabilities, float32, as hexadecimal of the big-endian bytes.
         input_sha256: of the image, hexadecimal.
+        variant: of the model that answered: another one rounds differently.
     """
 
     bits: str
     input_sha256: str
+    variant: str
 
 
 def float32_bits(values: Sequence[float]) -> str:
@@ -35,11 +37,12 @@ def prediction(endpoints: Endpoints, request_id: str) -> Prediction | None:
     with _connect(endpoints) as connection:
         # Binary, so that no text form of a float stands between the two bit patterns.
         cursor = connection.cursor(binary=True)
-        row = cursor.execute("SELECT probabilities, input_sha256 FROM predictions WHERE request_id = %s", [request_id]).fetchone()
+        query = "SELECT probabilities, input_sha256, variant FROM predictions WHERE request_id = %s"
+        row = cursor.execute(query, [request_id]).fetchone()
     if row is None:
         return None
     digest = row[1].hex() if isinstance(row[1], bytes) else str(row[1])
-    return Prediction(float32_bits(row[0]), digest)
+    return Prediction(float32_bits(row[0]), digest, row[2])
 
 
 def newest_prediction(endpoints: Endpoints) -> float | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from system.model.artifact import INPUT_NAME, OUTPUT_NAME, probabilities
+from system.model.artifact import INPUT_NAME, OUTPUT_NAME
+from system.model.engines import answers, open_graph
 from system.model.network import ResNet8
 from system.model.transform import SIDE, Pixels
 
@@ -59,7 +60,7 @@ def parity(network: ResNet8, path: Path, images: Pixels) -> Parity:
     network.eval()
     with torch.inference_mode():
         expected = torch.softmax(network(torch.from_numpy(images)), dim=1).numpy()
-    found = probabilities(path, images)
+    found = answers(open_graph(path), images)
     return Parity(
         largest_difference=float(np.abs(expected - found).max()),
         top1_agreement=float((expected.argmax(1) == found.argmax(1)).mean()),

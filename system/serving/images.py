@@ -1,4 +1,4 @@
-"""From a request's body to one image and its media type."""
+"""From a request's body to one encoded image, its content and its media type."""
 
 from __future__ import annotations
 
@@ -9,37 +9,55 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from system.contracts import FORM_TYPE
 from system.errors import RequestRefused, UnsupportedMedia
-from system.model.transform import JPEG, PNG
+from system.model.transform import JPEG, MEDIA_TYPES, PNG, sniff
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-_SIGNATURES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n"}
+Image = tuple[bytes, str]
+
 _UNDECLARED = ("", "application/octet-stream")
+_LIGHT_BYTES = 200_000
+_LIGHT_PIXELS = 1_000_000
+_SUPPORTED = f"{', '.join(MEDIA_TYPES)} or {FORM_TYPE}"
+_RAW = {media_type.encode(): media_type for media_type in MEDIA_TYPES}
 
 
-def parse_media(content_type: str | None) -> tuple[str, bytes]:
+def is_light(content: bytes, media_type: str) -> bool:
+    """Whether decoding takes a few milliseconds at most, so that it may happen in the event loop.
+
+    A JPEG is decoded at a small scale, and few bytes cannot hold many pixels. A PNG's few bytes can: its header tells. Of
+    WebP both hold a little, so only small files are light.
+    """
+    if media_type == JPEG:
+        return len(content) <= _LIGHT_BYTES
+    if media_type == PNG:
+        return int.from_bytes(content[16:20], "big") * int.from_bytes(content[20:24], "big") <= _LIGHT_PIXELS
+    return len(content) <= _LIGHT_BYTES // 10
+
+
+def parse_media(sent: bytes | None) -> tuple[str, bytes]:
     """The media type, lower case and without parameters, and a form's boundary (else empty).
 
     Raises:
         UnsupportedMedia: neither an image type that the model takes nor a form.
         RequestRefused: a form without a boundary.
     """
-    if content_type in _SIGNATURES:  # the usual case needs no parsing
-        return content_type, b""
-    media, options = parse_options_header(content_type)
+    if sent in _RAW:  # the usual case needs no parsing
+        return _RAW[sent], b""
+    media, options = parse_options_header(sent)
     media_type = media.decode("latin-1")
     if media_type == FORM_TYPE:
         boundary = options.get(b"boundary", b"")
         if not boundary:
             raise RequestRefused(f"{FORM_TYPE} has no boundary; let the HTTP library write the Content-Type")
         return media_type, boundary
-    if media_type not in _SIGNATURES:
-        raise UnsupportedMedia(f"content type {media_type[:80]!r} is not supported; send {JPEG}, {PNG} or {FORM_TYPE}")
+    if media_type not in MEDIA_TYPES:
+        raise UnsupportedMedia(f"content type {media_type[:80]!r} is not supported; send {_SUPPORTED}")
     return media_type, b""
 
 
-def single_image(body: bytes, media_type: str, boundary: bytes) -> tuple[bytes, str]:
+def single_image(body: bytes, media_type: str, boundary: bytes) -> Image:
     """The image in a body of the given type, and the image's own type.
 
     Raises:
@@ -53,13 +71,13 @@ def single_image(body: bytes, media_type: str, boundary: bytes) -> tuple[bytes, 
         raise RequestRefused(f"the form has {len(files)} files; send exactly one image")
     image, declared = files[0]
     if declared in _UNDECLARED:
-        declared = next((kind for kind, signature in _SIGNATURES.items() if image.startswith(signature)), declared)
-    if declared not in _SIGNATURES:
-        raise UnsupportedMedia(f"the form's file is of type {declared[:80]!r}, not supported; send {JPEG} or {PNG}")
+        declared = sniff(image) or declared
+    if declared not in MEDIA_TYPES:
+        raise UnsupportedMedia(f"the form's file is of type {declared[:80]!r}, not supported; send {', '.join(MEDIA_TYPES)}")
     return image, declared
 
 
-def _files(body: bytes, boundary: bytes) -> list[tuple[bytes, str]]:
+def _files(body: bytes, boundary: bytes) -> list[Image]:
     """Content and declared type of each part that has a file name."""
     reader = _FormReader()
     try:
@@ -75,7 +93,7 @@ class _FormReader:
     """Collects what the push parser reports."""
 
     def __init__(self) -> None:
-        self.files: list[tuple[bytes, str]] = []
+        self.files: list[Image] = []
         self.complete = False
         self._headers: dict[bytes, bytes] = {}
         self._name = b""

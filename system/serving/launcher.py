@@ -7,8 +7,11 @@ spreads them. One worker needs none of it and runs in this process.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
+import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +20,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
@@ -26,6 +32,8 @@ from prometheus_client.multiprocess import mark_process_dead
 from system.config import ServeSettings
 from system.errors import MlSystemError
 from system.serving.app import FLUSH_S, create_app
+from system.serving.protocol import SWEEP_S, Protocol, sweep
+from system.serving.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +42,7 @@ _KEEP_ALIVE_S = 75  # longer than the ingress keeps its side, so that it never w
 _BACKLOG = 2048
 _RESTART_PAUSE_S = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OTHER_FILES = 256  # that a process has open besides its connections
 
 
 class AddressInUse(MlSystemError):
@@ -43,16 +52,39 @@ class AddressInUse(MlSystemError):
 class _Server(uvicorn.Server):
     """uvicorn, ended by SIGTERM with exit status 0 after draining, where uvicorn would let the signal kill it at the end."""
 
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        service.gate.in_flight = self.server_state.tasks.__len__
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)  # the process is about to end well
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.service.draining = True  # type: ignore[union-attr]
+        self._service.draining = True
         super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            sweep(self.server_state.connections, asyncio.get_running_loop().time())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Balancers get time to learn of it: connections are still taken, and closed by their answers, before the port closes."""
+        await asyncio.sleep(self._service.settings.drain_pause_s)
+        await super().shutdown(sockets)
+        self._sweeper.cancel()
 
 
 def serve(settings: ServeSettings) -> None:
@@ -62,6 +94,7 @@ def serve(settings: ServeSettings) -> None:
         AddressInUse: another process listens there.
         ValueError: the file of API keys is missing or malformed.
     """
+    _end_on_signals()
     if settings.workers == 1:
         _run(settings, shared=False)
     else:
@@ -70,6 +103,7 @@ def serve(settings: ServeSettings) -> None:
 
 def serve_as_worker(settings: ServeSettings) -> None:
     """One of several processes on the port. It drains when its standard input ends: its parent is gone."""
+    _end_on_signals()
 
     def watch() -> None:
         os.read(0, 1)  # not sys.stdin: the lock of its buffer would be held when the interpreter ends
@@ -79,11 +113,23 @@ def serve_as_worker(settings: ServeSettings) -> None:
     _run(settings, shared=True)
 
 
+def _end_on_signals() -> None:
+    """Until there is something to drain, the process just ends."""
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    for number in _SIGNALS:
+        signal.signal(number, end)
+
+
 def _run(settings: ServeSettings, *, shared: bool) -> None:
+    _allow_files(settings.max_connections + _OTHER_FILES)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
-        http="httptools",
+        http=partial(Protocol, settings),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -97,8 +143,16 @@ def _run(settings: ServeSettings, *, shared: bool) -> None:
     with _bind(settings, shared=shared) as listener:
         listener.listen(_BACKLOG)
         log.info("listening on %s port %d", settings.host, settings.port)
-        _Server(config).run(sockets=[listener])
+        _Server(config, app.state.service).run(sockets=[listener])
     log.info("drained and stopped")
+
+
+def _allow_files(count: int) -> None:
+    """Raise this process's limit of open files to `count`, or as near as the system lets it: 1024 is common, and too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _bind(settings: ServeSettings, *, shared: bool) -> socket.socket:
@@ -128,7 +182,7 @@ def _supervise(settings: ServeSettings) -> None:
     for number in _SIGNALS:
         signal.signal(number, stop)
     # bound and never listening: holds the port for the workers, gets no connection
-    with _bind(settings, shared=True), tempfile.TemporaryDirectory(prefix="ml-metrics-") as metrics:
+    with _bind(settings, shared=True), _metrics_folder(settings.cache_dir / "metrics") as metrics:
         workers = [_start_worker(metrics) for _ in range(settings.workers)]
         while not stopping:
             time.sleep(0.1)
@@ -138,7 +192,37 @@ def _supervise(settings: ServeSettings) -> None:
                     mark_process_dead(worker.pid, metrics)  # type: ignore[no-untyped-call]
                     time.sleep(_RESTART_PAUSE_S)
                     workers[index] = _start_worker(metrics)
-        _drain(workers)
+        _drain(workers, settings.drain_pause_s)
+
+
+@contextmanager
+def _metrics_folder(parent: Path) -> Iterator[str]:
+    """A folder for the metrics that the workers share. What launchers left that were killed goes: nobody holds a lock on it."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with _locked(parent):
+            for left in parent.iterdir():
+                with suppress(BlockingIOError, FileNotFoundError), _locked(left, fcntl.LOCK_NB):
+                    shutil.rmtree(left)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            held.enter_context(_locked(folder))
+        held.callback(shutil.rmtree, folder)
+        yield str(folder)
+
+
+@contextmanager
+def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Holds the lock of a folder, which ends with the process however that ends.
+
+    Raises:
+        BlockingIOError: another holds it, and `flags` say not to wait.
+    """
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(file)
 
 
 def _start_worker(metrics: str) -> subprocess.Popen[bytes]:
@@ -146,10 +230,10 @@ def _start_worker(metrics: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "system", "serve", "--worker"], stdin=subprocess.PIPE, env=environment)
 
 
-def _drain(workers: list[subprocess.Popen[bytes]]) -> None:
+def _drain(workers: list[subprocess.Popen[bytes]], pause_s: float) -> None:
     for worker in workers:
         worker.terminate()
-    give_up_at = time.monotonic() + DRAIN_S + FLUSH_S + 2
+    give_up_at = time.monotonic() + pause_s + DRAIN_S + FLUSH_S + 2
     for worker in workers:
         try:
             worker.wait(max(0.0, give_up_at - time.monotonic()))

@@ -1,42 +1,121 @@
-"""What a client may send."""
+"""How much one process takes on: requests that wait for the model, bodies that are arriving, the size and the time of each."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any
+
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
-from system.errors import PayloadTooLarge
+from system.config import ServeSettings
+from system.errors import Overloaded, PayloadTooLarge, SlowRequest
 
 
-async def read_body(receive: Receive, *, declared: str | None, limit_bytes: int) -> bytes:
-    """The whole body, of which never more than the limit and one chunk is held.
+class Gate:
+    """Decides whether a request is taken on, and reads its body.
 
-    Args:
-        receive: of the request.
-        declared: its Content-Length; one that is too long is refused before a byte is read.
-        limit_bytes: the most that is taken.
-
-    Raises:
-        PayloadTooLarge: the body is, or says it is, longer.
-        ClientDisconnect: the client left before its end.
+    Attributes:
+        in_flight: how many requests of this process are unfinished. The launcher sets it to the size of the server's set of
+            tasks: those that wait in the event loop's queue are in it, which is where a queue is when the loop itself infers.
     """
-    if declared is not None and int(declared) > limit_bytes:
-        raise _too_large(limit_bytes)
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.in_flight: Callable[[], int] = lambda: 0
+        self._settings = settings
+        self._max_in_flight = settings.max_in_flight
+        self._max_body_bytes = settings.max_body_bytes
+        self._reading = 0
+        self._bytes = 0
+
+    def admit(self) -> None:
+        """Take a request on. Of too long a queue the oldest are refused at once; the rest wait `max_in_flight` turns at most.
+
+        Raises:
+            Overloaded: too many are in flight, not counting those whose bodies are still arriving.
+        """
+        waiting = self.in_flight() - self._reading
+        if waiting > self._max_in_flight:
+            raise Overloaded(f"{waiting} requests are in flight, {self._max_in_flight} may be; try again later")
+
+    async def read_body(self, receive: Receive, declared: bytes | None) -> bytes:
+        """The whole body. One that is already here costs neither a timer nor a counter.
+
+        Args:
+            receive: of the request.
+            declared: its Content-Length, a number to the HTTP parser too; one that is too long is refused before a byte is read.
+
+        Raises:
+            PayloadTooLarge: the body is, or says it is, longer than the limit.
+            SlowRequest: it did not arrive in time.
+            Overloaded: too many bodies, or too much of them, are arriving; or, once it is whole, too many requests are in flight.
+            ClientDisconnect: the client left before its end.
+        """
+        if declared is not None and int(declared) > self._max_body_bytes:
+            raise self._too_large()
+        waiting = receive().__await__()
+        try:
+            first = next(waiting)
+        except StopIteration as done:
+            body, whole = self._chunk(done.value, 0)
+            if whole:
+                return body
+            return await self._read_on(receive, body)
+        return await self._read_on(receive, b"", _Begun(waiting, first))
+
+    async def _read_on(self, receive: Receive, body: bytes, begun: _Begun | None = None) -> bytes:
+        if self._reading >= self._settings.max_reading:
+            raise Overloaded(f"{self._reading} bodies are arriving, {self._settings.max_reading} may be; try again later")
+        chunks: list[bytes] = []
+        size = 0
+        whole = False
+        self._reading += 1
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                while True:
+                    chunks.append(body)
+                    size += len(body)
+                    self._bytes += len(body)
+                    if whole:
+                        break
+                    if self._bytes > self._settings.max_reading_bytes:
+                        raise Overloaded(f"bodies that are arriving hold {self._bytes} bytes already; try again later")
+                    body, whole = self._chunk(await (begun or receive()), size)
+                    begun = None
+        except TimeoutError:
+            limit_s = self._settings.body_timeout_s
+            raise SlowRequest(f"{size} bytes of the body arrived within {limit_s:g} s, and not its end; send it faster") from None
+        finally:
+            self._reading -= 1
+            self._bytes -= size
+        self.admit()
+        return b"".join(chunks)
+
+    def _chunk(self, message: Message, before: int) -> tuple[bytes, bool]:
+        """The bytes of a message, `before` of which as many came, and whether they end the body."""
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit_bytes:
-            raise _too_large(limit_bytes)
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        body: bytes = message.get("body", b"")
+        if before + len(body) > self._max_body_bytes:
+            raise self._too_large()
+        return body, not message.get("more_body", False)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the body is longer than {self._max_body_bytes} bytes; send a smaller image")
 
 
-def _too_large(limit_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body is longer than {limit_bytes} bytes; send a smaller image")
+class _Begun:
+    """Awaits what `waiting` began: it ran once, to see whether it has to wait, and it does, for `first`."""
+
+    def __init__(self, waiting: Generator[Any, Any, Message], first: object) -> None:
+        self._waiting = waiting
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        try:
+            yield self._first
+        except BaseException:
+            self._waiting.close()
+            raise
+        return (yield from self._waiting)

@@ -1,84 +1,75 @@
-"""One verified model in ONNX Runtime: image bytes in, probabilities out, in the caller's thread."""
+"""One verified model, ready to answer: image bytes to pixels, pixels to probabilities."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
-import onnxruntime
+import numpy.typing as npt
 
-from system.errors import RegistryError
-from system.model.artifact import INPUT_NAME, ONNX_NAME, OUTPUT_NAME, Manifest
-from system.model.transform import SIDE, to_tensor
-from system.telemetry import PREDICTION_SECONDS, STAGE_SECONDS, predictions
+from system.model.artifact import Manifest
+from system.model.engines import Engine, open_engine
+from system.model.transform import Pixels, to_tensor
+from system.serving import calibrate
+from system.serving.batcher import Batcher
+from system.telemetry import ModelMetrics
 
-_WARM_UP_RUNS = 5
+_MOST_INLINE_US = 3000.0  # a slower model runs in a thread of its own: the event loop must answer health checks meanwhile
+_MOST_IMAGES = 32
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model says about one image.
-
-    Attributes:
-        label: the class with the highest probability.
-        confidence: that probability.
-        probabilities: one per class, each exactly a float32.
-        duration_ms: from image bytes to this answer.
-    """
-
-    label: str
-    confidence: float
-    probabilities: list[float]
-    duration_ms: float
+Probabilities = npt.NDArray[np.float32]
 
 
 class Predictor:
-    """A model that is ready to answer."""
+    """A model that is loaded, warm, checked against its golden set, and calibrated.
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Load `model.onnx` of a verified folder and warm it up.
+    Attributes:
+        version: in the registry.
+        labels: of the classes.
+        side: of the square that the model takes, in pixels.
+        variant: that calibration chose.
+        metrics: bound to this version.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, variant: str = calibrate.AUTO) -> None:
+        """Load a verified folder.
 
         Raises:
-            RegistryError: the file is no model of the promised shape.
+            RegistryError: it cannot run, or does not say what it said when it was registered.
         """
         self.version = manifest.version
         self.labels = manifest.labels
-        options = onnxruntime.SessionOptions()
-        # one process per core: threads of the runtime would only fight with those of the other processes
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(str(folder / ONNX_NAME), options, providers=["CPUExecutionProvider"])
-            blank = np.zeros((1, SIDE, SIDE, 3), np.uint8)
-            outputs = [self._session.run([OUTPUT_NAME], {INPUT_NAME: blank})[0] for _ in range(_WARM_UP_RUNS)]
-        except Exception as error:  # the runtime's own exceptions have no common base
-            raise RegistryError(f"{folder / ONNX_NAME} cannot be run: {error}; register the model again") from error
-        last = outputs[-1]
-        if last.dtype != np.float32 or last.shape != (1, len(self.labels)) or abs(float(last.sum()) - 1) > 1e-3:
-            raise RegistryError(
-                f"{folder / ONNX_NAME} answers {last.dtype} {last.shape} with sum {float(last.sum()):.4g}, "
-                f"not float32 (1, {len(self.labels)}) with sum 1; register the model again"
-            )
+        self.side = manifest.side
+        self._engine, plan = calibrate.load(folder, manifest, variant)
+        self.variant = plan.variant
+        chosen = next(found for found in manifest.variants if found.name == plan.variant)
+        self._open_another = partial(open_engine, folder, manifest, chosen)
+        self._another: Engine | None = None
+        self.metrics = ModelMetrics(manifest.version, manifest.labels)
+        in_thread = plan.image_us > _MOST_INLINE_US
+        self._batcher = (
+            Batcher(self._engine, most_images=_MOST_IMAGES if plan.batches else 1, in_thread=in_thread)
+            if in_thread or plan.batches
+            else None
+        )
 
-    def predict(self, image: bytes, media_type: str, *, max_pixels: int) -> Answer:
-        """Decode one image and classify it.
+    def decode(self, image: bytes, media_type: str, *, max_pixels: int) -> Pixels:
+        """Pixels, uint8 (1, side, side, 3), of one image.
 
         Raises:
             UnsupportedMedia, InvalidImage: as `system.model.transform.to_tensor` does.
         """
-        began = perf_counter()
-        tensor = to_tensor(image, media_type, max_pixels=max_pixels)
-        decoded = perf_counter()
-        raw = self._session.run([OUTPUT_NAME], {INPUT_NAME: tensor})[0][0]
-        inferred = perf_counter()
-        probabilities: list[float] = raw.tolist()
-        best = int(raw.argmax())
-        ended = perf_counter()
-        STAGE_SECONDS["preprocess"].observe(decoded - began)
-        STAGE_SECONDS["inference"].observe(inferred - decoded)
-        STAGE_SECONDS["postprocess"].observe(ended - inferred)
-        PREDICTION_SECONDS.observe(ended - began)
-        predictions(self.version).inc()
-        return Answer(self.labels[best], probabilities[best], probabilities, (ended - began) * 1000)
+        return to_tensor(image, media_type, max_pixels=max_pixels, side=self.side)
+
+    async def infer(self, images: Pixels) -> Probabilities:
+        """Probabilities, float32 (n, classes), of images, uint8 (n, side, side, 3)."""
+        if self._batcher is None:
+            return self._engine(images)
+        return await self._batcher.infer(images)
+
+    def infer_now(self, images: Pixels) -> Probabilities:
+        """The same in one other thread, at any time: an engine takes one call at a time, so that thread has one of its own."""
+        if self._another is None:
+            self._another = self._open_another()
+        return self._another(images)

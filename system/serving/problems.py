@@ -28,6 +28,7 @@ def problem(exchange: Exchange, status: int, code: str, detail: str, headers: Ma
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
+        error=detail,
         code=code,
         request_id=exchange.request_id,
     )
@@ -37,7 +38,7 @@ def problem(exchange: Exchange, status: int, code: str, detail: str, headers: Ma
 def refused(exchange: Exchange, error: MlSystemError) -> Response:
     """An error whose message is meant for the client: RequestRefused and Unavailable."""
     headers = {}
-    if isinstance(error, Unavailable):
+    if error.retryable:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "ApiKey"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -49,9 +50,23 @@ class ObjectStore:
         try:
             return self._path(bucket, key).read_bytes()
         except FileNotFoundError:
-            raise ObjectMissing(f"object {bucket}/{key} does not exist in {self.root}; `list` shows what does") from None
+            raise self._missing(bucket, key) from None
         except OSError as error:
             raise _unusable("read", bucket, key, error) from error
+
+    def copy(self, bucket: str, key: str, into: Path) -> None:
+        """Write one object to a file, in pieces: it may be larger than memory.
+
+        Raises:
+            ObjectMissing: there is none under this key.
+        """
+        path = self._path(bucket, key)
+        try:
+            shutil.copyfile(path, into)
+        except OSError as error:
+            if not path.exists():
+                raise self._missing(bucket, key) from None
+            raise _unusable("copy", bucket, key, error) from error
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
         """Write one object, whole and on disk, or not at all; an older one under the key is replaced."""
@@ -88,6 +103,9 @@ class ObjectStore:
             self._path(bucket, key).unlink(missing_ok=True)
         except OSError as error:
             raise _unusable("delete", bucket, key, error) from error
+
+    def _missing(self, bucket: str, key: str) -> ObjectMissing:
+        return ObjectMissing(f"object {bucket}/{key} does not exist in {self.root}; `list` shows what does")
 
     def _bucket(self, bucket: str) -> Path:
         if bucket not in BUCKETS:

@@ -21,10 +21,12 @@ class PredictionRow(NamedTuple):
     input_sha256: bytes
     media_type: str
     duration_ms: float
+    variant: str
+    trace_id: str  # 32 hexadecimal digits, as in the log lines and in spans
 
 
 _COPY = f"COPY predictions ({', '.join(PredictionRow._fields)}) FROM STDIN (FORMAT BINARY)"
-_TYPES = ("text", "timestamptz", "text", "text", "text", "float4[]", "bytea", "text", "float4")
+_TYPES = ("text", "timestamptz", "text", "text", "text", "float4[]", "bytea", "text", "float4", "text", "text")
 
 
 def write_predictions(connection: psycopg.Connection, rows: Sequence[PredictionRow]) -> None:

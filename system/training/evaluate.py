@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from system.model.artifact import ONNX_NAME, Manifest, probabilities
+from system.model.artifact import ONNX_NAME, Manifest
+from system.model.engines import answers, open_graph
 from system.training.features import Part
 from system.training.validate import CLASSES
 
@@ -81,5 +82,5 @@ def scores(confusion: Counts) -> Scores:
 
 def _confusion(onnx: Path, part: Part) -> Counts:
     counts = np.zeros((CLASSES, CLASSES), dtype=np.int64)
-    np.add.at(counts, (part.labels, probabilities(onnx, part.images).argmax(axis=1)), 1)
+    np.add.at(counts, (part.labels, answers(open_graph(onnx), part.images).argmax(axis=1)), 1)
     return counts

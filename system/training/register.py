@@ -6,6 +6,7 @@ The alias moves last: whoever reads it finds the version's files in place.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import time
@@ -17,10 +18,23 @@ from typing import TYPE_CHECKING
 
 from system.config import TrainSettings
 from system.errors import ModelRejected, RegistryError
-from system.model.artifact import MANIFEST_NAME, ONNX_NAME, Manifest, sha256_file, verify, write_manifest
+from system.model.artifact import (
+    MANIFEST_NAME,
+    ONNX_NAME,
+    Facts,
+    Golden,
+    Manifest,
+    files,
+    read_manifest,
+    seal,
+    sha256_file,
+    sha256_hex,
+    verify,
+)
 from system.model.export import Parity, export_onnx, parity
 from system.model.network import ResNet8
 from system.model.transform import Pixels
+from system.model.variants import Trial
 from system.storage.objects import ObjectMissing, ObjectStore
 from system.training.evaluate import Evaluation, Incumbent
 from system.training.fit import Epoch
@@ -28,6 +42,8 @@ from system.training.validate import CLASSES
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
 
 BUCKET = "ml-models-production"
 CONFUSION_NAME = "confusion.json"
@@ -76,17 +92,26 @@ def production_model(settings: TrainSettings, objects: ObjectStore, folder: Path
         if version is None:
             return None
         tags = client.get_model_version(settings.model_name, version).tags
+    subject = f"production model {version} of {settings.model_name}"
+
+    def fetch(name: str) -> str:
+        """Copy one file into the folder; its sha256."""
+        data = objects.get(BUCKET, f"{settings.model_name}/{version}/{name}")
+        (folder / name).write_bytes(data)
+        return sha256_hex(data)
+
+    def check(name: str, found: str, tag: str) -> None:
+        if found != tags.get(tag):
+            raise RegistryError(f"{name} of {subject} has sha256 {found}, the registry says {tags.get(tag)}; restore the bucket")
+
     try:
-        for name in (ONNX_NAME, MANIFEST_NAME):
-            (folder / name).write_bytes(objects.get(BUCKET, f"{settings.model_name}/{version}/{name}"))
+        check(MANIFEST_NAME, fetch(MANIFEST_NAME), "manifest_sha256")
+        for name in files(read_manifest(folder)):
+            fetch(name)
     except ObjectMissing as error:
-        raise RegistryError(f"production model {version} of {settings.model_name}: {error}; restore the bucket") from error
+        raise RegistryError(f"{subject}: {error}; restore the bucket") from error
     manifest = verify(folder)
-    if manifest.sha256 != tags.get("sha256"):
-        raise RegistryError(
-            f"production model {version} of {settings.model_name} has sha256 {manifest.sha256}, "
-            f"the registry says {tags.get('sha256')}; restore the bucket"
-        )
+    check(ONNX_NAME, manifest.sha256, "sha256")
     return Incumbent(manifest, folder)
 
 
@@ -108,9 +133,11 @@ class Candidate:
     """A trained model that asks to be registered.
 
     Attributes:
-        folder: holds `model.onnx`; `manifest.json` and `confusion.json` are written beside it.
+        folder: holds the graphs; `golden.npz`, `manifest.json` and `confusion.json` are written beside them.
         parity: of the graph.
         evaluation: of the graph.
+        trials: of its variants, float32 first.
+        golden: images and answers to seal with it.
         dataset_version: that it was trained with.
         epochs: how the training went.
     """
@@ -118,6 +145,8 @@ class Candidate:
     folder: Path
     parity: Parity
     evaluation: Evaluation
+    trials: Sequence[Trial]
+    golden: Golden
     dataset_version: str
     epochs: Sequence[Epoch]
 
@@ -135,29 +164,29 @@ def register(settings: TrainSettings, objects: ObjectStore, candidate: Candidate
     tags = {"dataset_version": candidate.dataset_version, "git_sha": _git_sha(Path(__file__).parent)}
     with _run(client, settings, tags) as run_id:
         _log(client, run_id, settings, candidate)
-        if reason := gate(settings, candidate.evaluation):
+        if reason := gate(settings, candidate.evaluation) or candidate.trials[0].refused:
             client.set_tag(run_id, "refused", reason)
             raise ModelRejected(f"{reason}; production stays as it is")
-        sha256 = sha256_file(folder / ONNX_NAME)
         (folder / CONFUSION_NAME).write_text(
             json.dumps({"rows": "true", "labels": LABELS, "counts": candidate.evaluation.confusion})
         )
-        for name in (ONNX_NAME, CONFUSION_NAME):
-            client.log_artifact(run_id, str(folder / name), "model")
-        version = _create_version(client, settings, run_id, tags | {"sha256": sha256})
-        manifest = Manifest(
+        version = _create_version(client, settings, run_id, tags | {"sha256": sha256_file(folder / ONNX_NAME)})
+        facts = Facts(
             model=settings.model_name,
             version=version,
-            sha256=sha256,
             labels=LABELS,
             metrics=asdict(candidate.evaluation.scores),
             dataset_version=candidate.dataset_version,
             git_sha=tags["git_sha"],
         )
-        write_manifest(manifest, folder)
-        client.log_artifact(run_id, str(folder / MANIFEST_NAME), "model")
-        for name in (ONNX_NAME, MANIFEST_NAME):
+        passed = [trial.variant for trial in candidate.trials if trial.variant and not trial.refused]
+        manifest = seal(folder, facts, passed, candidate.golden)
+        for name in (*files(manifest), MANIFEST_NAME):
+            client.log_artifact(run_id, str(folder / name), "model")
             objects.put(BUCKET, f"{settings.model_name}/{version}/{name}", (folder / name).read_bytes())
+        client.log_artifact(run_id, str(folder / CONFUSION_NAME), "model")
+        manifest_sha256 = sha256_file(folder / MANIFEST_NAME)  # vouches for every file, as the manifest names their checksums
+        client.set_model_version_tag(settings.model_name, version, "manifest_sha256", manifest_sha256)
         client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
     return manifest
 
@@ -205,6 +234,14 @@ def _log(client: MlflowClient, run_id: str, settings: TrainSettings, candidate: 
     }
     if candidate.evaluation.production_scores is not None:
         numbers["production_accuracy"] = candidate.evaluation.production_scores.accuracy
+    for trial in candidate.trials:
+        if trial.refused:
+            log.warning("%s", trial.refused)
+            client.set_tag(run_id, f"refused_{trial.name}", trial.refused)
+        if trial.variant:
+            numbers[f"{trial.name}_accuracy"] = trial.variant.accuracy
+            numbers[f"{trial.name}_agreement"] = trial.variant.agreement
+            numbers[f"{trial.name}_us"] = trial.microseconds
     metrics = [Metric(name, value, now, 0) for name, value in numbers.items()]
     for epoch in candidate.epochs:
         metrics.append(Metric("train_loss", epoch.loss, now, epoch.number))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from system.config import TrainSettings
-from system.model.artifact import ONNX_NAME, Manifest
+from system.model.artifact import ONNX_NAME, Golden, Manifest
+from system.model.engines import golden
 from system.model.export import Parity
+from system.model.variants import Trial, choose_golden, make_variants
 from system.storage.objects import ObjectStore
 from system.training import evaluate, features, fit, ingest, preprocess, register, validate
 from system.training.progress import Progress, Step
@@ -44,6 +46,8 @@ class Work:
     network: ResNet8 = field(init=False)
     parity: Parity = field(init=False)
     evaluation: evaluate.Evaluation = field(init=False)
+    golden: Golden = field(init=False)
+    trials: tuple[Trial, ...] = field(init=False)
     manifest: Manifest = field(init=False)
 
 
@@ -55,12 +59,14 @@ class TrainResult:
         manifest: of the registered model.
         evaluation: of it, and of the one before it.
         parity: between its graph and its network.
+        trials: of its variants, float32 first.
         seconds: that each step took.
     """
 
     manifest: Manifest
     evaluation: evaluate.Evaluation
     parity: Parity
+    trials: tuple[Trial, ...]
     seconds: dict[str, float]
 
 
@@ -102,6 +108,15 @@ def fit_step(work: Work, step: Step) -> str:
     return f"{len(work.epochs)} epochs, validation accuracy {_percent(best)}, ONNX within {work.parity.largest_difference:.0e}"
 
 
+def variants_step(work: Work, _: Step) -> str:
+    """Make and measure the other ways to run the model."""
+    test = work.features.test
+    work.golden = golden(work.folder, test.images[choose_golden(test.labels)])
+    work.trials = make_variants(work.folder, work.features.train.images, test.images, test.labels, work.golden)
+    passed = [trial for trial in work.trials if not trial.refused]
+    return ", ".join(f"{trial.name} {trial.microseconds:.0f} us" for trial in passed)
+
+
 def evaluate_step(work: Work, _: Step) -> str:
     """Score the exported model and the one in production."""
     folder = work.folder / "production"
@@ -119,6 +134,8 @@ def register_step(work: Work, _: Step) -> str:
         folder=work.folder,
         parity=work.parity,
         evaluation=work.evaluation,
+        trials=work.trials,
+        golden=work.golden,
         dataset_version=work.dataset.version,
         epochs=work.epochs,
     )
@@ -132,6 +149,7 @@ STEPS: tuple[Callable[[Work, Step], str], ...] = (
     preprocess_step,
     features_step,
     fit_step,
+    variants_step,
     evaluate_step,
     register_step,
 )
@@ -161,8 +179,10 @@ def run(settings: TrainSettings, progress: Progress | None = None, results: Cons
             with progress.step(name) as step:
                 step.said = function(work, step)
             seconds[name] = time.monotonic() - started
-    result = TrainResult(manifest=work.manifest, evaluation=work.evaluation, parity=work.parity, seconds=seconds)
-    (results or Console()).print(summary(result))
+    result = TrainResult(
+        manifest=work.manifest, evaluation=work.evaluation, parity=work.parity, trials=work.trials, seconds=seconds
+    )
+    (results or Console()).print(summary(result), variants(result), sep="")
     return result
 
 
@@ -182,6 +202,20 @@ def summary(result: TrainResult) -> Table:
     for name in ("accuracy", "precision", "recall", "f1"):
         was = "" if before is None else _percent(getattr(before, name))
         table.add_row(name, _percent(getattr(evaluation.scores, name)), was)
+    return table
+
+
+def variants(result: TrainResult) -> Table:
+    """Every way to run the model: what it costs, and whether it may be served."""
+    table = Table(box=box.SIMPLE, min_width=72)
+    table.add_column("variant")
+    for name in ("accuracy", "agreement", "us an image"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for trial in result.trials:
+        found = trial.variant
+        numbers = (_percent(found.accuracy), _percent(found.agreement), f"{ceil(trial.microseconds)}") if found else ("", "", "")
+        table.add_row(trial.name, *numbers, trial.refused or "served")
     return table
 
 

@@ -24,7 +24,7 @@ def listening(ports: set[int]) -> set[int]:
 def test_down_leaves_nothing_after_the_supervisor_was_killed(system: LocalTarget, open_folder: Path) -> None:
     place.back_up(system.layout, open_folder / "backup")
     home = open_folder / "home"
-    other = place.restore(open_folder / "backup", home, system.layout)
+    other = place.restore(open_folder / "backup", home, system.layout, "auto")
     ports = set(other.layout.ports.values())
     assert listening(ports)
     assert not ports & set(system.layout.ports.values())

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from system.contracts import Prediction, Problem
+from system.contracts import Prediction, Problem, V2InferRequest
 
-PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=10, max_size=10)
+PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 
 
 @given(PROBABILITIES)
@@ -31,7 +31,7 @@ def test_float32_values_survive_json_exactly(values: list[float]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"probabilities": [0.1] * 9},
+        {"probabilities": []},
         {"confidence": 1.1},
         {"confidence": float("nan")},
         {"label": 7},
@@ -47,7 +47,15 @@ def test_a_prediction_of_another_shape_is_refused(change: dict[str, object]) -> 
 
 
 def test_a_problem_has_an_error_status() -> None:
-    good = {"type": "urn:x", "title": "t", "status": 400, "detail": "d", "code": "c", "request_id": "r"}
+    good = {"type": "urn:x", "title": "t", "status": 400, "detail": "d", "error": "d", "code": "c", "request_id": "r"}
     Problem.model_validate(good)
     with pytest.raises(ValidationError):
         Problem.model_validate(good | {"status": 200})
+
+
+@pytest.mark.parametrize("parameters", [{"shared_memory_region": "x"}, {"binary_data_size": "many"}])
+def test_only_parameters_that_are_served_are_in_the_contract(parameters: dict[str, object]) -> None:
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES"}
+    V2InferRequest.model_validate({"inputs": [tensor | {"parameters": {"binary_data_size": 3}}]})
+    with pytest.raises(ValidationError):
+        V2InferRequest.model_validate({"inputs": [tensor | {"parameters": parameters}]})

@@ -20,7 +20,15 @@ def test_the_drawn_tree_names_every_class_and_its_status() -> None:
 
 def test_only_what_time_can_cure_is_retryable() -> None:
     retryable = {name for name, found in _leaves().items() if found.retryable}
-    assert retryable == {"Unavailable", "ModelNotReady", "RegistryError", "StorageError"}
+    assert retryable == {
+        "RateLimited",
+        "Unavailable",
+        "ModelNotReady",
+        "Overloaded",
+        "DeadlineExceeded",
+        "RegistryError",
+        "StorageError",
+    }
 
 
 def test_codes_of_refusals_are_distinct() -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from prometheus_client.multiprocess import mark_process_dead
 
 from system import telemetry
 
@@ -31,18 +36,36 @@ def test_every_metric_is_there_from_the_start_under_its_name() -> None:
         "model_prediction_records_written_total": "counter",
         "model_prediction_records_dropped_total": "counter",
         "model_prediction_records_waiting": "gauge",
+        "model_variant": "gauge",
+        "model_predicted_classes_total": "counter",
+        "model_confidence": "histogram",
+        "model_input_brightness": "histogram",
+        "model_input_bytes": "histogram",
+        "model_challenger_version": "gauge",
+        "model_taken_total": "counter",
+        "model_refused_total": "counter",
+        "shadow_predictions_total": "counter",
+        "shadow_agreements_total": "counter",
+        "shadow_failures_total": "counter",
+        "shadow_probability_difference": "histogram",
+        "shadow_dropped_total": "counter",
+        "api_keys_stale": "gauge",
+        "http_requests_in_flight": "gauge",
+        "trace_spans_exported_total": "counter",
+        "trace_spans_dropped_total": "counter",
         "pod_cpu_usage": "gauge",
         "pod_memory_usage": "gauge",
     }
 
 
 def test_what_a_promise_rests_on_is_seen_as_zero_first() -> None:
-    lines = set(_fresh("print(telemetry.exposition().decode())"))
-    for status in (200, 500, 503):
-        assert f'http_requests_total{{method="POST",path="/predict",status="{status}"}} 0.0' in lines
-    for status in (500, 503):
-        assert f'http_request_errors_total{{path="/predict",status="{status}"}} 0.0' in lines
-    assert 'http_request_duration_seconds_count{path="/predict"} 0.0' in lines
+    lines = set(_fresh("telemetry.expect('/other'); print(telemetry.exposition().decode())"))
+    for path in ("/predict", "/other"):
+        for status in (200, 500, 503):
+            assert f'http_requests_total{{method="POST",path="{path}",status="{status}"}} 0.0' in lines
+        for status in (500, 503):
+            assert f'http_request_errors_total{{path="{path}",status="{status}"}} 0.0' in lines
+        assert f'http_request_duration_seconds_count{{path="{path}"}} 0.0' in lines
     for stage in telemetry.STAGES:
         assert f'request_stage_duration_seconds_count{{stage="{stage}"}} 0.0' in lines
     assert "model_prediction_records_dropped_total 0.0" in lines
@@ -51,6 +74,101 @@ def test_what_a_promise_rests_on_is_seen_as_zero_first() -> None:
 def test_the_bounds_of_the_promises_are_histogram_edges() -> None:
     assert {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5} <= set(telemetry.REQUEST_EDGES_S)
     assert {0.01, 0.02, 0.1} <= set(telemetry.STAGE_EDGES_S)
+
+
+def _read(name: str, **labels: str) -> float | None:
+    return telemetry.REGISTRY.get_sample_value(name, labels)
+
+
+def test_a_models_counts_are_there_before_its_first_answer_and_count_each_image() -> None:
+    metrics = telemetry.ModelMetrics("91", ["zero", "one"])
+    classes = [{"model_version": "91", "label": label} for label in ("zero", "one")]
+    assert [_read("model_predicted_classes_total", **found) for found in classes] == [0, 0]
+    assert (_read("model_predictions_total", model_version="91"), _read("model_confidence_count", model_version="91")) == (0, 0)
+    for confidence in (0.35, 0.97, 0.97):
+        metrics.answered(1, confidence)
+    assert [_read("model_predicted_classes_total", **found) for found in classes] == [0, 3]
+    assert _read("model_predictions_total", model_version="91") == 3
+    buckets = {edge: _read("model_confidence_bucket", model_version="91", le=edge) for edge in ("0.3", "0.4", "0.95", "0.99")}
+    assert buckets == {"0.3": 0, "0.4": 1, "0.95": 1, "0.99": 3}
+
+
+def test_of_the_inputs_one_image_in_sixteen_is_looked_at() -> None:
+    metrics = telemetry.ModelMetrics("92", ["zero"])
+
+    def looked_at() -> list[float | None]:
+        what = ("model_input_brightness_count", "model_input_brightness_sum", "model_input_bytes_count", "model_input_bytes_sum")
+        return [_read(name, model_version="92") for name in what]
+
+    dark, light = np.full((1, 32, 32, 3), 10, np.uint8), np.full((1, 32, 32, 3), 200, np.uint8)
+    metrics.saw(dark, 5000)
+    for _ in range(15):
+        metrics.saw(light, 9000)
+    assert looked_at() == [1, 10, 1, 5000]
+    metrics.saw(light, 9000)
+    assert looked_at() == [2, 210, 2, 14_000]
+    metrics.saw(np.concatenate([light] * 16), 32_000)  # one request of 16 images
+    assert looked_at() == [3, 410, 3, 16_000]
+
+
+@pytest.mark.parametrize("side", [1, 32, 224])
+def test_the_brightness_of_a_large_image_is_near_the_mean_of_all_its_pixels(side: int) -> None:
+    metrics = telemetry.ModelMetrics(f"93.{side}", ["zero"])
+    rows = np.linspace(0, 250, side)[:, np.newaxis, np.newaxis]
+    image = np.broadcast_to(rows, (side, side, 3)).astype(np.uint8)[np.newaxis]
+    metrics.saw(image, 1)
+    found = _read("model_input_brightness_sum", model_version=f"93.{side}")
+    assert found == pytest.approx(float(image.mean()), abs=5)
+
+
+def test_only_what_is_served_now_is_shown_as_served() -> None:
+    def shown(version: str, variant: str) -> float | None:
+        return _read("model_variant", model_version=version, variant=variant)
+
+    telemetry.serving("5", "fp32")
+    telemetry.serving("6", "int8")
+    assert (_read("model_version"), shown("5", "fp32"), shown("6", "int8")) == (6, 0, 1)
+    telemetry.serving("5", "fp32")  # a rollback
+    assert (_read("model_version"), shown("5", "fp32"), shown("6", "int8")) == (5, 1, 0)
+
+
+async def test_requests_in_flight_are_shown_as_they_change() -> None:
+    flying, looked = 3, asyncio.Event()
+
+    def in_flight() -> int:
+        looked.set()
+        return flying
+
+    reporting = asyncio.create_task(telemetry.report_in_flight(in_flight, 0.001))
+    for flying in (3, 0):
+        looked.clear()
+        await asyncio.wait_for(looked.wait(), 10)
+        assert _read("http_requests_in_flight") == flying
+    reporting.cancel()
+
+
+def test_processes_that_share_a_folder_are_added_up_and_the_dead_keep_their_counts(tmp_path: Path) -> None:
+    """Two workers answer and end, one of them known to be dead; a third is scraped."""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    work = (
+        "import os\n"
+        "telemetry.requests('POST', '/predict', 200).inc(3)\n"
+        "telemetry.ModelMetrics('7', ['a', 'b']).answered(1, 0.5)\n"
+        "telemetry.IN_FLIGHT.set(2); telemetry.RECORDS_WAITING.set(4)\n"
+        "telemetry.serving('7', 'int8')\n"
+        "print(os.getpid())\n"
+    )
+    dead, _ = (_fresh(work, **environment)[0] for _ in range(2))
+    mark_process_dead(int(dead), str(tmp_path))  # type: ignore[no-untyped-call]
+    lines = set(_fresh("telemetry.serving('6', 'fp32'); print(telemetry.exposition().decode())", **environment))
+    assert 'http_requests_total{method="POST",path="/predict",status="200"} 6.0' in lines
+    assert 'http_requests_total{method="POST",path="/predict",status="503"} 0.0' in lines
+    assert 'model_predicted_classes_total{label="b",model_version="7"} 2.0' in lines
+    assert 'model_predicted_classes_total{label="a",model_version="7"} 0.0' in lines
+    assert 'model_confidence_count{model_version="7"} 2.0' in lines
+    assert {"http_requests_in_flight 2.0", "model_prediction_records_waiting 4.0", "model_version 7.0"} <= lines
+    assert 'model_variant{model_version="6",variant="fp32"} 1.0' in lines
+    assert not any("pid=" in line for line in lines)  # a label that changes with each restart is a new series each time
 
 
 def test_usage_is_of_this_process_and_of_the_time_since_the_last_look() -> None:
@@ -85,6 +203,10 @@ def test_log_lines_are_json_with_the_documented_fields(capsys: pytest.CaptureFix
         telemetry.configure_logging("INFO", "serving-3")
         fields = {
             "trace_id": "t1",
+            "span_id": "s1",
+            "request_id": "r1",
+            "variant": "int8",
+            "key": "client",
             "duration_ms": 87.5,
             "model_version": "12",
             "path": "/predict",
@@ -110,6 +232,10 @@ def test_log_lines_are_json_with_the_documented_fields(capsys: pytest.CaptureFix
         "logger": "system.serving",
         "message": "Prediction completed",
         "trace_id": "t1",
+        "span_id": "s1",
+        "request_id": "r1",
+        "variant": "int8",
+        "key": "client",
         "duration_ms": 87.5,
         "model_version": "12",
         "path": "/predict",

@@ -35,6 +35,7 @@ class Layout:
         replicas: names of the serving replicas.
         account: whom PostgreSQL runs as when we are root, else None.
         parts: which services there are.
+        variant: of the model that the replicas serve; `auto` lets each choose by measuring.
     """
 
     home: Path
@@ -43,6 +44,7 @@ class Layout:
     replicas: tuple[str, ...]
     account: str | None
     parts: Parts
+    variant: str = "auto"
 
     @property
     def secrets(self) -> Path:

@@ -170,6 +170,7 @@ def _replica(layout: Layout, name: str) -> Service:
             "ML_API_KEYS_FILE": str(layout.config / "api-keys.json"),
             "ML_CACHE_DIR": str(layout.home / "data" / "models" / name),
             "ML_MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+            "ML_VARIANT": layout.variant,
         },
         check=lambda: _answers(f"{layout.url(name)}/health/ready"),
         after=("migrate", "mlflow" if layout.parts == "serving" else "train"),

@@ -38,7 +38,7 @@ class SystemState:
         supervisor: identity of the supervising process.
         state: `starting`, `ready`, `failed` or `stopping`.
         why: the reason of `failed`.
-        parts, ports, replicas, account: as in `Layout`.
+        parts, ports, replicas, account, variant: as in `Layout`.
         services: by name, in starting order.
     """
 
@@ -49,11 +49,12 @@ class SystemState:
     ports: dict[str, int]
     replicas: list[str]
     account: str | None
+    variant: str = "auto"
     services: dict[str, ServiceState] = field(default_factory=dict)
 
     def layout(self, home: Path, tools: Path) -> Layout:
         """The layout that the supervisor chose."""
-        return Layout(home, tools, self.ports, tuple(self.replicas), self.account, self.parts)
+        return Layout(home, tools, self.ports, tuple(self.replicas), self.account, self.parts, self.variant)
 
 
 def write(home: Path, state: SystemState) -> None:

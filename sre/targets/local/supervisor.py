@@ -58,6 +58,7 @@ class Supervisor:
             state="starting",
             why="",
             parts=layout.parts,
+            variant=layout.variant,
             ports=dict(layout.ports),
             replicas=list(layout.replicas),
             account=layout.account,
@@ -238,12 +239,13 @@ def main() -> int:
     parser.add_argument("--tools", type=Path, required=True)
     parser.add_argument("--replicas", type=int, required=True)
     parser.add_argument("--parts", choices=get_args(Parts), required=True)
+    parser.add_argument("--variant", required=True)
     options = parser.parse_args()
     home: Path = options.home
     _allow_many_files()
     replicas = replica_names(options.replicas)
     ports, claim = claim_ports(home, replicas)
-    layout = Layout(home, options.tools, ports, replicas, unprivileged_account(), options.parts)
+    layout = Layout(home, options.tools, ports, replicas, unprivileged_account(), options.parts, options.variant)
     with claim:
         prepare.folders(layout)
         prepare.passwords(layout)

@@ -140,7 +140,13 @@ def attach(home: Path, tools: Path) -> LocalTarget:
 
 
 def up(
-    home: Path, tools: Path, *, replicas: int = 3, parts: Parts = "all", say: Callable[[str], None] = lambda _: None
+    home: Path,
+    tools: Path,
+    *,
+    replicas: int = 3,
+    parts: Parts = "all",
+    variant: str = "auto",
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[LocalTarget, bool]:
     """Begin a system, or join the one that runs there.
 
@@ -149,6 +155,7 @@ def up(
         tools: folder of unpacked programs.
         replicas: serving replicas; a running system keeps its own number.
         parts: which services.
+        variant: of the model that the replicas serve.
         say: receives one line per change.
 
     Returns:
@@ -166,7 +173,8 @@ def up(
             joined = _wait_ready(home, tools, say, lambda: _taken(lock))
             if joined is not None:
                 return joined, False
-        return _begin(home, tools, ["--replicas", str(replicas), "--parts", parts], lock, say), True
+        options = ["--replicas", str(replicas), "--parts", parts, "--variant", variant]
+        return _begin(home, tools, options, lock, say), True
 
 
 def _taken(lock: IO[str]) -> bool:

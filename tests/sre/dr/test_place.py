@@ -20,7 +20,7 @@ def test_a_restored_place_answers_on_its_own_and_shares_no_credential(system: Lo
     fresh = layout.home / "restored" / "test"
     try:
         place.back_up(layout, backup)
-        restored = place.restore(backup, fresh, layout)
+        restored = place.restore(backup, fresh, layout, "auto")
         endpoints = restored.endpoints
         there, back = (
             content.rows(system.endpoints.database, system.endpoints.passfile),

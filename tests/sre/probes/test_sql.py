@@ -28,6 +28,7 @@ def test_a_recorded_prediction_is_the_answer_bit_for_bit(system: LocalTarget) ->
         time.sleep(0.05)
     assert row.bits == sql.float32_bits(body["probabilities"])
     assert len(row.input_sha256) == 64
+    assert row.variant
     newest = sql.newest_prediction(endpoints)
     assert newest is not None
     assert newest >= began - 1

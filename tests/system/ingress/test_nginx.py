@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,9 +29,19 @@ from sre.targets.local.layout import Layout
 from sre.targets.local.programs import find
 from sre.targets.local.target import LocalTarget
 from system import render
+from tests.system.serving.conftest import place, registry
+
+__all__ = ["place", "registry"]  # the fixtures of the serving tests
 
 LIMIT = 1000
-HSTS = "max-age=31536000; includeSubDomains"
+SECURITY = {
+    "strict-transport-security": "max-age=31536000; includeSubDomains",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
 
 
 class Upstream:
@@ -40,6 +54,7 @@ class Upstream:
     def __init__(self, answer: int | str) -> None:
         self.requests: list[tuple[str, bytes]] = []
         self.headers: list[dict[str, str]] = []
+        self.pairs: list[list[tuple[str, str]]] = []
         outer, self._end = self, threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +64,7 @@ class Upstream:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer.requests.append((self.path, body))
                 outer.headers.append(dict(self.headers))
+                outer.pairs.append(self.headers.items())
                 if answer == "hang":
                     outer._end.wait(30)
                 if isinstance(answer, str):
@@ -83,6 +99,21 @@ class Ingress:
 
     def __init__(self, layout: Layout, client: httpx.Client) -> None:
         self.layout, self.client = layout, client
+
+    def raw(self, data: bytes) -> bytes:
+        """Send bytes as they are, over TLS; all that comes back until nginx ends the connection."""
+        host, port = self.layout.address("ingress").split(":")
+        context = ssl.create_default_context(cafile=self.layout.config / "ca.pem")
+        with (
+            socket.create_connection((host, int(port)), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=host) as tls,
+        ):
+            tls.sendall(data)
+            heard = b""
+            with suppress(ssl.SSLError, ConnectionError):
+                while chunk := tls.recv(65_536):
+                    heard += chunk
+            return heard
 
     def predict(self, key: str = "k", body: bytes = b"image") -> httpx.Response:
         """One request as a user sends it."""
@@ -165,10 +196,42 @@ def refused(answer: httpx.Response, status: int, code: str) -> None:
     """The one shape of a refusal: problem+json, with the header that keeps browsers on TLS."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     document = answer.json()
-    assert set(document) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert set(document) == {"type", "title", "status", "detail", "error", "code", "request_id"}
     assert (document["status"], document["code"], document["type"]) == (status, code, f"urn:ml-system:problem:{code}")
-    assert document["request_id"]
-    assert answer.headers["strict-transport-security"] == HSTS
+    assert document["request_id"] == answer.headers["x-request-id"]
+    assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
+
+
+REFUSALS = {
+    "no HTTP": (b"nonsense\r\n\r\n", 400, "malformed-request"),
+    "no Host": (b"GET /health/live HTTP/1.1\r\n\r\n", 400, "malformed-request"),
+    "two Hosts": (b"GET /health/live HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "malformed-request"),
+    "an unknown version": (b"GET /health/live HTTP/9.9\r\nHost: x\r\n\r\n", 400, "malformed-request"),
+    "an unknown coding": (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: cow\r\n\r\n", 400, "malformed-request",
+    ),
+    "a length and a coding": (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400, "malformed-request",
+    ),
+    "TRACE": (b"TRACE /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method-not-allowed"),
+    "a long target": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "target-too-long"),
+    "a long field": (b"GET /health/live HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431, "head-too-large"),
+    "many fields": (b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + b"X: aaaaaaaa\r\n" * 6000 + b"\r\n", 431, "head-too-large"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "status", "code"), REFUSALS.values(), ids=list(REFUSALS))
+def test_what_is_no_good_http_is_refused_in_the_one_shape_and_reaches_no_replica(
+    begin: Begin, serve: Serve, data: bytes, status: int, code: str
+) -> None:
+    upstream = serve(200)
+    head, _, body = begin(upstream.address).raw(data).partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    assert int(first.split()[1]) == status
+    answer = httpx.Response(status, headers=[tuple(line.split(": ", 1)) for line in lines], content=body)  # type: ignore[misc]
+    refused(answer, status, code)
+    assert not upstream.requests
 
 
 @pytest.mark.parametrize("failure", [502, 503, "close", "hang", "refuse"])
@@ -237,6 +300,140 @@ def test_other_paths_do_not_exist(begin: Begin, serve: Serve) -> None:
     assert [ingress.client.get(path).status_code for path in ("/health/live", "/health/ready", "/metrics")] == [200] * 3
 
 
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/digits:predict", "/v2", "/v2/models/digits/infer"])
+def test_every_way_to_predict_is_forwarded_and_limited(begin: Begin, serve: Serve, path: str) -> None:
+    upstream = serve(200)
+    ingress = begin(upstream.address, rate_per_key=1, burst_per_key=1)
+    answers = [ingress.client.post(path, content=b"image", headers={"X-API-Key": "k"}) for _ in range(20)]
+    assert answers[0].status_code == 200
+    refused(answers[-1], 429, "rate-limited")
+    assert set(upstream.requests) == {(path, b"image")}
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/repository/index", "/v2/repository/models/digits/load", "/v2/%72epository/index", "/v2//repository/index",
+             "/v2/x/../repository/index", "/v2/x/%2e%2e/repository/index", "/v2%2frepository%2findex", "/v1/../v2/repository/index"],
+)  # fmt: skip
+def test_the_repository_is_not_for_clients_however_it_is_spelt(begin: Begin, serve: Serve, path: str) -> None:
+    upstream = serve(200)
+    ingress = begin(upstream.address)
+    data = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    assert ingress.raw(data).startswith(b"HTTP/1.1 403 ")
+    assert not upstream.requests
+
+
+def test_ids_pass_through_and_a_refusal_names_them_too(begin: Begin, serve: Serve) -> None:
+    upstream = serve(200)
+    ingress = begin(upstream.address)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ingress.client.post("/predict", content=b"image", headers={"X-Request-ID": "mine.1", "traceparent": trace})
+    assert (upstream.headers[0]["X-Request-ID"], upstream.headers[0]["traceparent"]) == ("mine.1", trace)
+    ingress.client.post("/predict", content=b"image", headers={"X-Request-ID": 'no "id" at all'})
+    assert re.fullmatch("[0-9a-f]{32}", upstream.headers[1]["X-Request-ID"])
+    assert ingress.client.get("/nothing", headers={"X-Request-ID": "mine.2"}).json()["request_id"] == "mine.2"
+    made = ingress.client.get("/nothing").json()["request_id"]
+    logged = [json.loads(line)["request_id"] for line in (ingress.layout.logs / "ingress.access.log").read_text().splitlines()]
+    assert logged == ["mine.2", made]
+
+
+def test_the_key_that_is_limited_is_the_key_that_is_checked(begin: Begin, serve: Serve) -> None:
+    upstream = serve(200)
+    begin(upstream.address).client.post("/predict", content=b"image", headers=[("X-API-Key", "a"), ("X-API-Key", "b")])
+    assert [value for name, value in upstream.pairs[0] if name == "X-API-Key"] in (["a"], ["a, b"])
+
+
+HOST = b"Host: x\r\n"
+INNER = b"GET /health/live?smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
+POST = b"POST /predict HTTP/1.1\r\n" + HOST
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+LENGTH = b"Content-Length: %d\r\n" % len(INNER)
+SMUGGLED = {
+    "CL.TE": POST + b"Content-Length: %d\r\n" % (len(INNER) + 5) + CHUNKED + b"\r\n0\r\n\r\n" + INNER,
+    "TE.CL": POST + CHUNKED + b"Content-Length: 4\r\n\r\n%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n",
+    "two lengths": POST + b"Content-Length: 0\r\n" + LENGTH + b"\r\n" + INNER,
+    "a list of lengths": POST + b"Content-Length: 0, %d\r\n\r\n" % len(INNER) + INNER,
+    "a length with a space": POST + b"Content-Length : %d\r\n\r\n" % len(INNER) + INNER,
+    "a length with a sign": POST + b"Content-Length: +%d\r\n\r\n" % len(INNER) + INNER,
+    "a length behind a bare LF": POST + b"X: a\n" + LENGTH + b"\r\n" + INNER,
+    "a length behind a bare CR": POST + b"X: a\r" + LENGTH + b"\r\n" + INNER,
+    "a length behind NUL": POST + b"X: a\0\r\n" + LENGTH + b"\r\n" + INNER,
+    "a folded length": POST + b"Content-Length:\r\n %d\r\n\r\n" % len(INNER) + INNER,
+    "a folded coding": POST + b"Transfer-Encoding:\r\n chunked\r\n" + LENGTH + b"\r\n0\r\n\r\n" + INNER,
+    "a coding with a space": POST + b"Transfer-Encoding : chunked\r\n" + LENGTH + b"\r\n0\r\n\r\n" + INNER,
+    "a coding with a tab": POST + b"Transfer-Encoding:\tchunked\r\n" + LENGTH + b"\r\n0\r\n\r\n" + INNER,
+    "a coding with \\v": POST + b"Transfer-Encoding: \x0bchunked\r\n" + LENGTH + b"\r\n0\r\n\r\n" + INNER,
+    "xchunked": POST + b"Transfer-Encoding: xchunked\r\n" + LENGTH + b"\r\n0\r\n\r\n" + INNER,
+    "quoted chunked": POST + b'Transfer-Encoding: "chunked"\r\n' + LENGTH + b"\r\n0\r\n\r\n" + INNER,
+    "chunked, identity": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + INNER,
+    "chunked twice": POST + CHUNKED + CHUNKED + b"\r\n0\r\n\r\n" + INNER,
+    "Transfer_Encoding": POST + b"Transfer_Encoding: chunked\r\n" + LENGTH + b"\r\n" + INNER,
+    "chunked in 1.0": POST.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n0\r\n\r\n" + INNER,
+    "a chunk extension": POST + CHUNKED + b"\r\n0;a=b\r\n\r\n" + INNER,
+    "a chunk extension with LF": POST + CHUNKED + b"\r\n0;\n\r\n\r\n" + INNER,
+    "a chunk size with LF": POST + CHUNKED + b"\r\n0\n\r\n" + INNER,
+    "a chunk size too large": POST + CHUNKED + b"\r\n%x\r\n" % (2**64 + 5) + INNER,
+    "a chunk with a prefix": POST + CHUNKED + b"\r\n0x0\r\n\r\n" + INNER,
+    "a trailer": POST + CHUNKED + b"\r\n0\r\nContent-Length: 5\r\n\r\n" + INNER,
+    "a body of GET": b"GET /health/live HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n" + INNER,
+    "Upgrade": POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + LENGTH + b"\r\n" + INNER,
+    "Expect": POST + b"Expect: 100-continue\r\n" + LENGTH + b"\r\n" + INNER,
+    "absolute form": b"GET http://y/health/live HTTP/1.1\r\n" + HOST + LENGTH + b"\r\n" + INNER,
+}  # fmt: skip
+
+
+def test_no_request_is_smuggled_past_nginx_into_a_real_replica(begin: Begin, replica: str) -> None:
+    """Each answer belongs to one request, those of others' included, and the replica answered no more than it was asked."""
+    ingress = begin(replica)
+    before = answered(replica)
+    heard = {
+        name: ingress.raw(data + b"GET /health/live HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        for name, data in SMUGGLED.items()
+    }
+    expected = sum(forwarded(data) for data in heard.values())
+    for number in range(50):  # others' requests, over the same connections to the replica
+        answer = ingress.client.get("/health/live", headers={"X-Request-ID": f"other-{number}"})
+        assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, f"other-{number}")
+    assert answered(replica) - before == expected + 50
+    assert {name for name, data in heard.items() if not re.match(rb"HTTP/1\.[01] [24]", data)} == set()
+    refusals = {name for name in heard if b"malformed-request" in heard[name]}
+    assert refusals >= {"CL.TE", "TE.CL", "two lengths", "a list of lengths", "xchunked", "chunked twice", "a length with a sign"}
+
+
+def forwarded(heard: bytes) -> int:
+    """How many of the answers came from the replica, which says which model it serves."""
+    heads = [part for part in re.split(rb"(?=HTTP/1\.1 \d{3} )", heard) if part and not part.startswith(b"HTTP/1.1 100 ")]
+    return sum(b"x-model-version: 1" in head.lower() for head in heads)
+
+
+def answered(address: str) -> float:
+    """Requests that the replica counted, but for those that ask for the count."""
+    text = httpx.get(f"http://{address}/metrics", trust_env=False).text
+    lines = [line for line in text.splitlines() if line.startswith("http_requests_total{") and "/metrics" not in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+@pytest.fixture
+def replica(place: Any, tmp_path: Path) -> Iterator[str]:
+    """The address of a real serving process."""
+    place.publish()
+    port = free_port()
+    log = tmp_path / "log"
+    environment = {**os.environ, **place.environment(port=port)}
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "system", "serve"], env=environment, stdout=out, stderr=out)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).raise_for_status()
+            break
+        except httpx.HTTPError as error:
+            assert time.monotonic() < deadline, f"{error!r}\n{log.read_text()}"
+            time.sleep(0.05)
+    yield f"127.0.0.1:{port}"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
 def test_metrics_are_for_this_machine_only(begin: Begin, serve: Serve) -> None:
     ingress = begin(serve(200).address)
     context = ssl.create_default_context(cafile=ingress.layout.config / "ca.pem")
@@ -295,7 +492,7 @@ def test_the_real_system_through_its_ingress(system: LocalTarget) -> None:
         headers = {"X-API-Key": key, "Content-Type": "image/png"}
         answer = client.post("/predict", content=image.read_bytes(), headers=headers)
         assert answer.status_code == 200
-        assert answer.headers["strict-transport-security"] == HSTS
+        assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
         assert answer.headers["x-request-id"]
         assert answer.headers["x-model-version"]
         unknown = client.post("/predict", content=image.read_bytes(), headers=headers | {"X-API-Key": "unknown"})

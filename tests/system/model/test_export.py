@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from system.model import artifact
+from system.model import artifact, engines
 from system.model.artifact import ONNX_NAME
 from system.model.export import Parity, export_onnx, parity
 from system.model.network import ResNet8
@@ -38,7 +38,7 @@ def test_the_graph_says_what_the_network_says(network: ResNet8, folder: Path, pi
     found = parity(network, folder / ONNX_NAME, pixels)
     assert found.holds
     assert found.largest_difference < 1e-5
-    answers = artifact.probabilities(folder / ONNX_NAME, pixels)
+    answers = engines.answers(engines.open_graph(folder / ONNX_NAME), pixels)
     assert answers.shape == (300, 10)
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)

@@ -22,8 +22,10 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from system.config import MODEL_NAME, ServeSettings
-from system.model.artifact import Manifest, write_manifest
-from system.serving.app import create_app
+from system.model.artifact import Facts, describe, seal, sha256_file
+from system.model.engines import golden
+from system.serving import problems, routes
+from system.serving.app import Application, create_app
 from system.serving.service import Service
 
 KEY = "the-test-key"
@@ -68,20 +70,23 @@ class Registry:
 
     version: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    challenger: str = ""
+    challenger_tags: dict[str, str] = field(default_factory=dict)
     status: int = 200
     body: str | None = None
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     url: str = ""
 
-    def answer(self) -> tuple[int, str]:
+    def answer(self, alias: str) -> tuple[int, str]:
         if self.body is not None:
             return self.status, self.body
-        if not self.version:
+        version, found = (self.challenger, self.challenger_tags) if alias == "challenger" else (self.version, self.tags)
+        if not version:
             return 400, json.dumps(
-                {"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias production not found."}
+                {"error_code": "INVALID_PARAMETER_VALUE", "message": f"Registered model alias {alias} not found."}
             )
-        tags = [{"key": key, "value": value} for key, value in self.tags.items()]
-        return self.status, json.dumps({"model_version": {"name": MODEL_NAME, "version": self.version, "tags": tags}})
+        tags = [{"key": key, "value": value} for key, value in found.items()]
+        return self.status, json.dumps({"model_version": {"name": MODEL_NAME, "version": version, "tags": tags}})
 
 
 @pytest.fixture
@@ -91,8 +96,10 @@ def registry() -> Iterator[Registry]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            registry.asked.append(parse_qs(parts.query))
-            status, body = registry.answer() if parts.path == "/api/2.0/mlflow/registered-models/alias" else (404, "{}")
+            asked = parse_qs(parts.query)
+            registry.asked.append(asked)
+            is_alias = parts.path == "/api/2.0/mlflow/registered-models/alias"
+            status, body = registry.answer(asked["alias"][0]) if is_alias else (404, "{}")
             self.send_response(status)
             self.send_header("Content-Length", str(len(body.encode())))
             self.end_headers()
@@ -117,27 +124,27 @@ class Place:
     root: Path
     registry: Registry
 
-    def publish(self, version: str = "1", *, seed: int = 0, promote: bool = True) -> Path:
-        """Put a model into the bucket as training does, and let the alias point at it."""
+    def publish(self, version: str = "1", *, seed: int = 0, promote: bool = True, challenge: bool = False) -> Path:
+        """Put a model into the bucket as training does, and let an alias point at it."""
         folder = self.root / "objects" / "ml-models-production" / MODEL_NAME / version
         folder.mkdir(parents=True)
-        data = tiny_onnx(seed)
-        (folder / "model.onnx").write_bytes(data)
-        sha256 = hashlib.sha256(data).hexdigest()
-        write_manifest(
-            Manifest(
-                model=MODEL_NAME,
-                version=version,
-                sha256=sha256,
-                labels=tuple("0123456789"),
-                metrics={"accuracy": 0.99},
-                dataset_version="2026-01-01-000000",
-                git_sha="unknown",
-            ),
-            folder,
+        (folder / "model.onnx").write_bytes(tiny_onnx(seed))
+        images = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        facts = Facts(
+            model=MODEL_NAME,
+            version=version,
+            labels=tuple("0123456789"),
+            metrics={"accuracy": 0.99},
+            dataset_version="2026-01-01-000000",
+            git_sha="unknown",
         )
-        if promote:
-            self.registry.version, self.registry.tags = version, {"sha256": sha256}
+        variants = [describe(folder, "fp32", accuracy=0.99, agreement=1.0)]
+        manifest = seal(folder, facts, variants, golden(folder, images))
+        tags = {"sha256": manifest.sha256, "manifest_sha256": sha256_file(folder / "manifest.json")}
+        if challenge:
+            self.registry.challenger, self.registry.challenger_tags = version, tags
+        elif promote:
+            self.registry.version, self.registry.tags = version, tags
         return folder
 
     def environment(self, **changes: Any) -> dict[str, str]:
@@ -164,6 +171,20 @@ def place(tmp_path: Path, registry: Registry) -> Place:
 
 class Running(Protocol):
     def __call__(self, settings: ServeSettings) -> Any: ...
+
+
+@pytest.fixture
+def application() -> Callable[[Service], Application]:
+    """Another application around the service of one that runs."""
+
+    def build(service: Service) -> Application:
+        routed = Application()
+        routed.state.service = service
+        routes.add(routed, service)
+        problems.install(routed)
+        return routed
+
+    return build
 
 
 @pytest.fixture

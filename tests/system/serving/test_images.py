@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from system.errors import RequestRefused, UnsupportedMedia
-from system.serving.images import parse_media, single_image
+from system.serving.images import is_light, parse_media, single_image
 
 JPEG, PNG = b"\xff\xd8\xff\xe0...", b"\x89PNG\r\n\x1a\n..."
 FORM = "multipart/form-data"
@@ -27,18 +27,18 @@ def part(content: bytes, *, filename: str | None = "a.jpg", content_type: str | 
     ],
 )
 def test_media_types_are_understood(content_type: str, expected: tuple[str, bytes]) -> None:
-    assert parse_media(content_type) == expected
+    assert parse_media(content_type.encode()) == expected
 
 
 @pytest.mark.parametrize("content_type", [None, "", "image/gif", "image/jpg", "multipart/mixed; boundary=B", "text/plain"])
 def test_other_media_types_are_refused(content_type: str | None) -> None:
-    with pytest.raises(UnsupportedMedia, match="send image/jpeg, image/png or multipart/form-data"):
-        parse_media(content_type)
+    with pytest.raises(UnsupportedMedia, match="send image/jpeg, image/png, image/webp or multipart/form-data"):
+        parse_media(content_type and content_type.encode())
 
 
 def test_a_form_needs_a_boundary() -> None:
     with pytest.raises(RequestRefused, match="no boundary"):
-        parse_media(FORM)
+        parse_media(FORM.encode())
 
 
 def test_a_raw_body_is_the_image() -> None:
@@ -97,3 +97,18 @@ def test_hostile_forms_are_refused_or_read_never_a_crash(body: bytes) -> None:
         single_image(b"--B\r\n" + body, FORM, b"B")
     except RequestRefused as error:
         assert str(error)  # noqa: PT017 - reading it without an error is fine too
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "light"),
+    [
+        (bytes(200_000), "image/jpeg", True),
+        (bytes(200_001), "image/jpeg", False),
+        (PNG[:8] + bytes(8) + (1000).to_bytes(4, "big") * 2, "image/png", True),
+        (PNG[:8] + bytes(8) + (1001).to_bytes(4, "big") * 2, "image/png", False),
+        (b"", "image/png", True),
+        (bytes(20_001), "image/webp", False),
+    ],
+)
+def test_what_may_take_long_to_decode_is_not_light(content: bytes, media_type: str, *, light: bool) -> None:
+    assert is_light(content, media_type) is light

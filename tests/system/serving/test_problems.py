@@ -9,6 +9,17 @@ from system.serving import problems
 from system.serving.observer import Observer
 
 
+class Unloaded:
+    """As much of a service as is observed."""
+
+    version = ""
+    draining = False
+
+    @property
+    def loader(self) -> Unloaded:
+        return self
+
+
 def _app() -> FastAPI:
     app = FastAPI()
 
@@ -21,7 +32,7 @@ def _app() -> FastAPI:
         raise Forbidden("the key may not do this; ask for the scope")
 
     problems.install(app)
-    app.add_middleware(Observer, paths=(), model_version=str)
+    app.add_middleware(Observer, service=Unloaded(), label=str)
     return app
 
 

@@ -17,7 +17,8 @@ from system.storage.tables import PredictionRow, write_predictions
 
 
 def row(number: int, *, media_type: str = "image/png") -> PredictionRow:
-    return PredictionRow(f"r{number}", datetime.now(UTC), "serving-1", "3", "7", [0.1] * 10, bytes(32), media_type, 1.5)
+    now = datetime.now(UTC)
+    return PredictionRow(f"r{number}", now, "serving-1", "3", "7", [0.1] * 10, bytes(32), media_type, 1.5, "fp32", "a" * 32)
 
 
 def total(name: str) -> float:

@@ -30,6 +30,26 @@ def test_migrating_applies_once_and_records_what(database_url: str) -> None:
     assert [name for (name,) in _query(database_url, "SELECT name FROM schema_migrations ORDER BY name")] == names
 
 
+def test_rows_from_before_and_replicas_of_the_release_before_fit_the_newest_table(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_row = (
+        "INSERT INTO predictions (request_id, at, replica, model_version, label, probabilities, input_sha256, media_type,"
+        " duration_ms) VALUES ('r', now(), 'serving-1', '3', '7', '{1}', decode(repeat('00', 32), 'hex'), 'image/png', 1)"
+    )
+    name, statements = migrations()[0]
+    (tmp_path / name).write_bytes(statements)
+    with monkeypatch.context() as first:
+        first.setattr(engine, "resources", Package(tmp_path))
+        assert migrate(database_url) == [name]
+    with psycopg.connect(database_url) as connection:
+        connection.execute(old_row.encode())
+    assert migrate(database_url) == [name for name, _ in migrations()[1:]]
+    with psycopg.connect(database_url) as connection:
+        connection.execute(old_row.encode())
+    assert _query(database_url, "SELECT variant, trace_id FROM predictions") == [("fp32", "")] * 2
+
+
 def test_an_altered_migration_is_refused(database_url: str) -> None:
     migrate(database_url)
     with psycopg.connect(database_url) as connection:

@@ -57,6 +57,18 @@ def test_a_missing_object_is_named(store: ObjectStore) -> None:
         store.get(BUCKET, "no/such")
 
 
+def test_a_copy_is_the_object_and_a_missing_one_is_named(store: ObjectStore, tmp_path: Path) -> None:
+    store.put(BUCKET, "a/b.bin", b"\x00\xff" * 1000)
+    store.copy(BUCKET, "a/b.bin", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"\x00\xff" * 1000
+    with pytest.raises(ObjectMissing, match=r"ml-datasets/no/such does not exist"):
+        store.copy(BUCKET, "no/such", tmp_path / "copy")
+    with pytest.raises(StorageError, match=r"cannot copy object ml-datasets/a/b\.bin: No such file"):
+        store.copy(BUCKET, "a/b.bin", tmp_path / "no/folder")
+    with pytest.raises(InvalidKey):
+        store.copy(BUCKET, "../a", tmp_path / "copy")
+
+
 def test_delete_removes_and_may_be_repeated(store: ObjectStore) -> None:
     store.put(BUCKET, "key", b"1")
     store.delete(BUCKET, "key")

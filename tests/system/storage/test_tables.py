@@ -19,7 +19,19 @@ def connection(database_url: str) -> Any:
 
 
 def make_row(**changes: Any) -> PredictionRow:
-    row = PredictionRow("r", datetime.now(UTC), "serving-1", "3", "7", [0.5, 0.5], bytes(range(32)), "image/png", 1.25)
+    row = PredictionRow(
+        request_id="r",
+        at=datetime.now(UTC),
+        replica="serving-1",
+        model_version="3",
+        label="7",
+        probabilities=[0.5, 0.5],
+        input_sha256=bytes(range(32)),
+        media_type="image/png",
+        duration_ms=1.25,
+        variant="int8",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+    )
     return row._replace(**changes)
 
 

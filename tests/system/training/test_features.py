@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from system.model.transform import to_tensor
+from system.model.artifact import sha256_hex
+from system.model.transform import MEDIA_TYPES, sniff, to_tensor
 from system.storage.objects import ObjectMissing, ObjectStore
 from system.training.features import features
-from system.training.ingest import BUCKET, Dataset
-from system.training.preprocess import preprocess
+from system.training.ingest import BUCKET, Dataset, ImageFile
+from system.training.preprocess import Splits, preprocess
 
 
 def test_pixels_and_labels_are_those_of_the_paths(objects: ObjectStore, dataset: Dataset) -> None:
@@ -35,3 +39,19 @@ def test_a_file_that_vanished_is_named(objects: ObjectStore, dataset: Dataset) -
     objects.delete(BUCKET, f"{dataset.version}/{splits.test[0]}")
     with pytest.raises(ObjectMissing, match=splits.test[0]):
         features(objects, dataset, splits)
+
+
+@pytest.mark.parametrize("media_type", MEDIA_TYPES)
+@pytest.mark.parametrize("size", [(32, 32), (61, 47), (300, 200)])
+def test_training_sees_the_bytes_that_serving_sees(objects: ObjectStore, media_type: str, size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(size[0]).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, media_type.removeprefix("image/"))
+    body, path, version = buffer.getvalue(), "3/0000", "2026-01-02-030405"
+    objects.put(BUCKET, f"{version}/{path}", body)
+    file = ImageFile(path=path, label=3, media_type=media_type, sha256=sha256_hex(body))
+    dataset = Dataset(version=version, source="noise", files=(file,))
+    found = features(objects, dataset, Splits(seed=1, train=(path,), validation=(path,), test=(path,)))
+    served = to_tensor(body, sniff(body), max_pixels=40_000_000)
+    for part in (found.train, found.validation, found.test):
+        assert part.images.tobytes() == served.tobytes()

@@ -16,9 +16,22 @@ from mlflow.entities import Run
 
 from system.config import TrainSettings
 from system.errors import ModelRejected, RegistryError, StorageError
-from system.model.artifact import MANIFEST_NAME, ONNX_NAME, sha256_file, sha256_hex, verify
+from system.model.artifact import (
+    FP32,
+    GOLDEN_NAME,
+    INT8_NAME,
+    MANIFEST_NAME,
+    ONNX_NAME,
+    describe,
+    files,
+    sha256_file,
+    sha256_hex,
+    verify,
+)
+from system.model.engines import golden
 from system.model.export import Parity, export_onnx
 from system.model.network import ResNet8
+from system.model.variants import Trial
 from system.storage.objects import ObjectStore
 from system.training import register as register_module
 from system.training.evaluate import Evaluation, Scores
@@ -48,10 +61,18 @@ def candidate(data: Features, tmp_path: Path) -> Candidate:
     folder = tmp_path / "candidate"
     folder.mkdir()
     export_onnx(ResNet8(data.mean, data.std), folder / ONNX_NAME)
+    (folder / INT8_NAME).write_bytes(b"an int8 graph")
+    int8 = describe(folder, "int8", accuracy=0.94, agreement=0.99)
     return Candidate(
         folder=folder,
         parity=Parity(largest_difference=1e-7, top1_agreement=1.0),
         evaluation=make_evaluation(0.95),
+        trials=[
+            Trial(name=FP32, variant=describe(folder, FP32, accuracy=0.95, agreement=1.0), microseconds=236.0),
+            Trial(name="int8", variant=int8, microseconds=127.0),
+            Trial(name="openvino-bf16", refused="openvino-bf16 cannot be tried: no library"),
+        ],
+        golden=golden(folder, data.test.images[:2]),
         dataset_version="2026-01-02-030405",
         epochs=[Epoch(number=1, loss=2.0, accuracy=0.5), Epoch(number=2, loss=1.0, accuracy=0.9)],
     )
@@ -94,7 +115,40 @@ def test_the_first_model_is_registered_stored_and_promoted(
     assert tags["sha256"] == manifest.sha256 == sha256_hex(stored)
     assert tags["dataset_version"] == "2026-01-02-030405"
     assert tags["git_sha"] == manifest.git_sha
-    assert store.list(BUCKET) == [f"{settings.model_name}/1/{MANIFEST_NAME}", f"{settings.model_name}/1/{ONNX_NAME}"]
+    names = [key.removeprefix(f"{settings.model_name}/1/") for key in store.list(BUCKET)]
+    assert names == sorted([ONNX_NAME, INT8_NAME, GOLDEN_NAME, MANIFEST_NAME])
+    assert tags["manifest_sha256"] == sha256_hex(store.get(BUCKET, f"{settings.model_name}/1/{MANIFEST_NAME}"))
+    assert [variant.name for variant in manifest.variants] == ["fp32", "int8"]
+
+
+def test_every_variant_is_measured_and_a_refused_one_says_why(
+    settings: TrainSettings,
+    store: ObjectStore,
+    candidate: Candidate,
+    client: MlflowClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worse = replace(candidate.trials[1], refused="int8 has accuracy 0.9400, too low")
+    manifest = register(settings, store, replace(candidate, trials=[candidate.trials[0], worse, candidate.trials[2]]))
+    assert [variant.name for variant in manifest.variants] == ["fp32"]
+    assert not store.exists(BUCKET, f"{settings.model_name}/1/{INT8_NAME}")
+    (run,) = runs(client, settings)
+    metrics = run.data.metrics
+    assert (metrics["fp32_accuracy"], metrics["fp32_agreement"], metrics["fp32_us"]) == (0.95, 1, 236)
+    assert (metrics["int8_accuracy"], metrics["int8_agreement"], metrics["int8_us"]) == (0.94, 0.99, 127)
+    assert "openvino-bf16_us" not in metrics
+    assert run.data.tags["refused_int8"] == "int8 has accuracy 0.9400, too low"
+    assert run.data.tags["refused_openvino-bf16"].endswith("no library")
+    assert "int8 has accuracy 0.9400, too low" in caplog.text
+
+
+def test_a_float32_graph_that_fails_its_own_check_is_not_registered(
+    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+) -> None:
+    broken = replace(candidate.trials[0], refused="fp32 answers the golden images with numbers that are not finite")
+    with pytest.raises(ModelRejected, match=r"not finite; production stays as it is"):
+        register(settings, store, replace(candidate, trials=[broken]))
+    assert client.search_registered_models(f"name = '{settings.model_name}'") == []
 
 
 def test_the_run_is_logged(
@@ -121,7 +175,8 @@ def test_what_was_registered_comes_back_as_production(
     found = production_model(settings, store, tmp_path)
     assert found is not None
     assert found.manifest == manifest
-    assert sha256_file(found.folder / ONNX_NAME) == manifest.sha256
+    for name in files(manifest):
+        assert sha256_file(found.folder / name) == sha256_hex(store.get(BUCKET, f"{settings.model_name}/1/{name}"))
 
 
 def test_a_model_without_the_alias_is_not_in_production(
@@ -204,6 +259,23 @@ def lose(store: ObjectStore, settings: TrainSettings) -> str:
     return "restore the bucket"
 
 
+def swap_variant(store: ObjectStore, settings: TrainSettings) -> str:
+    store.put(BUCKET, f"{settings.model_name}/1/{INT8_NAME}", b"another int8 graph")
+    return "it was altered"
+
+
+def lose_golden(store: ObjectStore, settings: TrainSettings) -> str:
+    store.delete(BUCKET, f"{settings.model_name}/1/{GOLDEN_NAME}")
+    return "restore the bucket"
+
+
+def praise(store: ObjectStore, settings: TrainSettings) -> str:
+    """The same files with a manifest that says more for them."""
+    key = f"{settings.model_name}/1/{MANIFEST_NAME}"
+    store.put(BUCKET, key, store.get(BUCKET, key).replace(b'"agreement": 0.99', b'"agreement": 1.0'))
+    return "manifest.json of production model 1 .* the registry says"
+
+
 def exchange(store: ObjectStore, settings: TrainSettings) -> str:
     """Another graph with a manifest that agrees: only the registry can tell."""
     key = f"{settings.model_name}/1/{ONNX_NAME}"
@@ -214,7 +286,7 @@ def exchange(store: ObjectStore, settings: TrainSettings) -> str:
     return "the registry says"
 
 
-@pytest.mark.parametrize("sabotage", [damage, lose, exchange])
+@pytest.mark.parametrize("sabotage", [damage, lose, exchange, swap_variant, lose_golden, praise])
 def test_production_that_is_not_what_was_registered_is_refused(
     settings: TrainSettings,
     store: ObjectStore,
@@ -225,6 +297,17 @@ def test_production_that_is_not_what_was_registered_is_refused(
     register(settings, store, candidate)
     said = sabotage(store, settings)
     with pytest.raises(RegistryError, match=said):
+        production_model(settings, store, tmp_path)
+
+
+def test_a_manifest_of_another_graph_is_refused_even_when_its_own_checksum_is_right(
+    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
+) -> None:
+    register(settings, store, candidate)
+    exchange(store, settings)
+    manifest = store.get(BUCKET, f"{settings.model_name}/1/{MANIFEST_NAME}")
+    client.set_model_version_tag(settings.model_name, "1", "manifest_sha256", sha256_hex(manifest))
+    with pytest.raises(RegistryError, match=r"model\.onnx of production model 1 .* the registry says"):
         production_model(settings, store, tmp_path)
 
 

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from system.config import TrainSettings
 from system.errors import ModelRejected
-from system.model.artifact import verify
+from system.model.artifact import read_golden, verify
+from system.model.engines import open_engine
 from system.storage.objects import ObjectStore
 from system.training import steps
 from system.training.progress import Progress
@@ -29,7 +30,9 @@ def train(settings: TrainSettings) -> tuple[TrainResult, str, str]:
 
 def test_the_steps_are_those_of_the_document() -> None:
     names = [step.__name__ for step in STEPS]
-    assert names == [f"{name}_step" for name in ("ingest", "validate", "preprocess", "features", "fit", "evaluate", "register")]
+    assert names == [
+        f"{name}_step" for name in ("ingest", "validate", "preprocess", "features", "fit", "variants", "evaluate", "register")
+    ]
 
 
 def test_from_nothing_to_production_and_never_backwards(make_settings: MakeSettings, mlflow_url: str) -> None:
@@ -43,6 +46,13 @@ def test_from_nothing_to_production_and_never_backwards(make_settings: MakeSetti
     assert finished == list(result.seconds)
     assert f"{settings.model_name} version 1" in summary
     assert "nothing before" in summary
+    served = [line.split()[0] for line in summary.splitlines() if line.strip().endswith("served")]
+    assert served == [variant.name for variant in result.manifest.variants]
+    golden = read_golden(folder)
+    assert golden.images.shape == (32, 32, 32, 3)
+    for variant in result.manifest.variants:
+        found = open_engine(folder, result.manifest, variant)(golden.images)
+        assert golden.complaint(found, variant) is None
 
     with pytest.raises(ModelRejected, match=r"is worse than the .* of production version 1"):
         train(make_settings(learning_rate=1e-6, min_accuracy=0))
