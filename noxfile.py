@@ -119,9 +119,9 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure one replica: requests a second and CPU time a request; arguments go to tests/bench.py."""
+    """Measure the service against its peers, every goal a ratio of one run (about an hour); `-- --quick` tries, `-- --help` tells."""
     ready(session, programs=True)
-    session.run(str(BIN / "python"), "tests/bench.py", *session.posargs, external=True)
+    session.run(str(BIN / "python"), "-m", "tests.bench", *session.posargs, external=True)
 
 
 @nox.session

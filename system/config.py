@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, PostgresDsn, SecretStr, TypeAdapter, field_validator
+from pydantic import AnyHttpUrl, Field, PostgresDsn, SecretStr, TypeAdapter, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MODEL_NAME = "digits-resnet8"
@@ -19,7 +19,7 @@ class _Settings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     objects_url: str = Field(description="where the buckets are: file:///absolute/folder")
     mlflow_url: str = Field(description="base URL of the MLflow tracking server")
-    model_name: str = MODEL_NAME
+    model_name: str = Field(MODEL_NAME, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="a folder and a path are named after it")
     model_alias: str = PRODUCTION_ALIAS
 
     @field_validator("objects_url")
@@ -28,6 +28,12 @@ class _Settings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
             raise ValueError(f"{value!r} is not file:///absolute/folder")
+        return value
+
+    @field_validator("mlflow_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        TypeAdapter(AnyHttpUrl).validate_python(value)
         return value
 
     @property

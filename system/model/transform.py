@@ -31,9 +31,9 @@ MEDIA_TYPES = {JPEG: b"\xff\xd8\xff", PNG: b"\x89PNG\r\n\x1a\n", WEBP: b"RIFF"}
 
 Pixels = npt.NDArray[np.uint8]
 
-# A photo has about ten scans; a hostile progressive file has thousands, each a pass over every pixel.
+# A photo has ten scans, one for print eighteen; a hostile progressive file has thousands, each a pass over every pixel.
 _MOST_SCANS = 100
-_MOST_SCANS_AT_MOST_PIXELS = 16
+_MOST_SCANS_AT_MOST_PIXELS = 20
 # The whole head of a scan, not its marker alone: a video that a phone appends to its photo holds every pair of bytes.
 _SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
@@ -115,7 +115,7 @@ def _pillow(body: bytes, kind: Literal["PNG", "WEBP"], max_pixels: int) -> tuple
             _check_pixels(*image.size, max_pixels)
             _check_still(image)
             image.load()
-            exif = image.info.get("exif")  # a text, when a PNG has one of that name
+            exif = image.info.get("exif")  # a text, where a PNG has one of that name
             return _rgb(image), _orientation(memoryview(exif)) if isinstance(exif, bytes) else 1
     except (InvalidImage, MemoryError):
         raise

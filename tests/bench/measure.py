@@ -233,17 +233,15 @@ def rows(subjects: Sequence[Callable[[], Subject]], bench: Bench) -> None:
                 f"round {number}  {subject.key:<32} {found.rps:>8,.0f}/s  P99 {found.p99_ms:>6.1f} ms  {found.cpu_us:>6,.0f} us"
                 f"  {found.pss_mb:>5,.0f} MB  others {found.others_cores:.2f}{f'  errors {found.errors}' if found.errors else ''}"
             )
-    disturbed = [
-        (row.key, item.others_cores)
-        for row in bench.results.rows.values()
-        for item in row.rounds
-        if item.others_cores > OTHERS_CORES
-    ]
-    bench.results.remarks += [
-        f"{key}: others used {cores:.2f} cores in a round, after {bench.tries} tries" for key, cores in disturbed
-    ]
-    again = sum(item.tries - 1 for row in bench.results.rows.values() for item in row.rounds)
-    if again:
+    measured = [(row.key, item) for row in bench.results.rows.values() for item in row.rounds]
+    if disturbed := [(key, item.others_cores) for key, item in measured if item.others_cores > OTHERS_CORES]:
+        names = ", ".join(sorted({key for key, _ in disturbed}))
+        worst = max(cores for _, cores in disturbed)
+        bench.results.remarks.append(
+            f"in {len(disturbed)} of {len(measured)} rounds others used more than {OTHERS_CORES} cores (up to {worst:.2f}) "
+            f"after {bench.tries} tries, so they say little: {names}"
+        )
+    if again := sum(item.tries - 1 for _, item in measured):
         bench.results.remarks.append(f"{again} rounds were measured again because others used more than {OTHERS_CORES} cores")
 
 

@@ -148,12 +148,13 @@ class Load:
         give_up = time.perf_counter() + self.grace_s
         while (self._waiting or any(item.busy for item in self._open)) and time.perf_counter() < give_up:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        took = time.perf_counter() - begins
         unanswered = self.planned - self.statuses.total()
         for connection in list(self._open):
             connection.busy = False
             assert connection.transport is not None
             connection.transport.abort()
-        return self._report(unanswered, cpu)
+        return self._report(unanswered, cpu) | {"took": took}
 
     async def _plan(self, begins: float, chance: random.Random) -> None:
         instant = begins

@@ -19,6 +19,7 @@ from tests.bench.figures import Results, Row
 from tests.bench.goals import Judged
 
 SCHEMA = "ml.bench/2"
+_FILE_WIDTH = 200  # where the table goes to a file, no line of it is folded
 _COLUMNS = ("rps", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "pss_mb")
 
 
@@ -68,7 +69,9 @@ def medians(row: Row) -> dict[str, float]:
 
 def terminal(results: Results, judged: Sequence[Judged], environment: Mapping[str, Any]) -> None:
     """Print rows, goals and remarks on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     for name in ("row", "req/s", "P50 ms", "P95 ms", "P99 ms", "CPU us", "PSS MB"):
         table.add_column(name, justify="left" if name == "row" else "right")
@@ -110,7 +113,6 @@ class Plot:
     """Bars of one comparison; `value` labels stand at their ends."""
 
     title: str
-    unit: str
     bars: list[Bar]
     height: float
 
@@ -138,7 +140,7 @@ def plots(results: Results) -> list[Plot]:
                 "ours" if "/ours" in row.key else "bare" if "/bare/" in row.key else "peer")
             for index, row in enumerate(rows)
         ]  # fmt: skip
-        found.append(Plot(title, unit, bars, len(bars) * LINE + 4))
+        found.append(Plot(title, bars, len(bars) * LINE + 4))
     return found
 
 

@@ -10,8 +10,8 @@ from tests.bench.goals import GROUPS, OURS, PEERS, Goal, goals, judge
 
 def a_round(rps: float, *, cpu_us: float = 200.0, p99_ms: float = 9.0) -> Round:
     return Round(
-        rps=rps, p50_ms=4.0, p95_ms=6.0, p99_ms=p99_ms, cpu_us=cpu_us, pss_mb=170.0, errors=0, backing_cores=0.1, others_cores=0.05,
-        tries=1,
+        rps=rps, p50_ms=4.0, p95_ms=6.0, p99_ms=p99_ms, cpu_us=cpu_us, pss_mb=170.0, errors=0, backing_cores=0.1,
+        others_cores=0.05, tries=1,
     )  # fmt: skip
 
 

@@ -39,7 +39,11 @@ def test_pictures_are_as_large_as_the_design_says_and_the_same_every_time() -> N
 
 
 def test_the_lock_says_which_libraries_every_peer_gets() -> None:
-    text = "numpy==2.4.6 ; python_full_version < '3.12' \\\nnumpy==2.5.5 ; python_full_version >= '3.12' \\\npillow==13.0.0 \\\n    # numpy\n"
+    text = (
+        "numpy==2.4.6 ; python_full_version < '3.12' \\\n"
+        "numpy==2.5.5 ; python_full_version >= '3.12' \\\n"
+        "pillow==13.0.0 \\\n    # numpy\n"
+    )
     assert envs.locked(text, (3, 11)) == {"numpy": "2.4.6", "pillow": "13.0.0"}
     assert envs.locked(text, (3, 12)) == {"numpy": "2.5.5", "pillow": "13.0.0"}
     assert set(envs.locked(envs.LOCK.read_text(encoding="utf-8"))) == set(envs.SHARED)

@@ -44,6 +44,8 @@ def test_settings_do_not_change_and_do_not_show_secrets() -> None:
         {"objects_url": "s3://bucket"},
         {"objects_url": "file://host/folder"},
         {"objects_url": "/folder"},
+        {"mlflow_url": "localhost:5000"},
+        {"model_name": "../elsewhere"},
         {"database_url": "mysql://a/b"},
         {"port": 0},
         {"port": 65_536},

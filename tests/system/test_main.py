@@ -84,7 +84,8 @@ def test_keys_that_cannot_be_read_are_a_bad_setting() -> None:
 
 
 def test_migrate_says_what_it_applied(database_url: str) -> None:
-    assert run("migrate", ML_DATABASE_URL=database_url).stdout == "applied 0001_predictions.sql\napplied 0002_variant_and_trace.sql\n"
+    applied = "applied 0001_predictions.sql\napplied 0002_variant_and_trace.sql\n"
+    assert run("migrate", ML_DATABASE_URL=database_url).stdout == applied
     assert run("migrate", ML_DATABASE_URL=database_url).stdout == "nothing to apply\n"
 
 

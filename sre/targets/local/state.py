@@ -49,8 +49,8 @@ class SystemState:
     ports: dict[str, int]
     replicas: list[str]
     account: str | None
-    variant: str = "auto"
     services: dict[str, ServiceState] = field(default_factory=dict)
+    variant: str = "auto"
 
     def layout(self, home: Path, tools: Path) -> Layout:
         """The layout that the supervisor chose."""

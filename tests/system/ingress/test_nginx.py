@@ -312,7 +312,8 @@ def test_every_way_to_predict_is_forwarded_and_limited(begin: Begin, serve: Serv
 
 @pytest.mark.parametrize(
     "path", ["/v2/repository/index", "/v2/repository/models/digits/load", "/v2/%72epository/index", "/v2//repository/index",
-             "/v2/x/../repository/index", "/v2/x/%2e%2e/repository/index", "/v2%2frepository%2findex", "/v1/../v2/repository/index"],
+             "/v2/x/../repository/index", "/v2/x/%2e%2e/repository/index", "/v2%2frepository%2findex",
+             "/v1/../v2/repository/index"],
 )  # fmt: skip
 def test_the_repository_is_not_for_clients_however_it_is_spelt(begin: Begin, serve: Serve, path: str) -> None:
     upstream = serve(200)
@@ -394,7 +395,7 @@ def test_no_request_is_smuggled_past_nginx_into_a_real_replica(begin: Begin, rep
         answer = ingress.client.get("/health/live", headers={"X-Request-ID": f"other-{number}"})
         assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, f"other-{number}")
     assert answered(replica) - before == expected + 50
-    assert {name for name, data in heard.items() if not re.match(rb"HTTP/1\.[01] [24]", data)} == set()
+    assert {name for name, data in heard.items() if not re.match(rb"HTTP/1\.1 (100|200|4)", data)} == set()
     refusals = {name for name in heard if b"malformed-request" in heard[name]}
     assert refusals >= {"CL.TE", "TE.CL", "two lengths", "a list of lengths", "xchunked", "chunked twice", "a length with a sign"}
 
@@ -421,14 +422,15 @@ def replica(place: Any, tmp_path: Path) -> Iterator[str]:
     environment = {**os.environ, **place.environment(port=port)}
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "system", "serve"], env=environment, stdout=out, stderr=out)
-    deadline = time.monotonic() + 30
-    while True:
+    deadline, last = time.monotonic() + 30, "nothing"
+    while last != "200 OK":
+        assert time.monotonic() < deadline, f"not ready within 30 s (last: {last})\n{log.read_text()}"
+        time.sleep(0.05)
         try:
-            httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False).raise_for_status()
-            break
+            answer = httpx.get(f"http://127.0.0.1:{port}/health/ready", trust_env=False)
+            last = f"{answer.status_code} {answer.reason_phrase}"
         except httpx.HTTPError as error:
-            assert time.monotonic() < deadline, f"{error!r}\n{log.read_text()}"
-            time.sleep(0.05)
+            last = repr(error)
     yield f"127.0.0.1:{port}"
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0

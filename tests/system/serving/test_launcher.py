@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +123,114 @@ def _until_refused(process: Process, within_s: float = 10) -> None:
     pytest.fail(f"still accepts connections {within_s} s after SIGTERM")
 
 
+class Users(threading.Thread):
+    """Clients with keep-alive connections to the first of two ports, who go to the second when an answer says `Connection: close`."""
+
+    def __init__(self, ports: list[int], image: bytes) -> None:
+        super().__init__()
+        self.ports, self.image, self.done = ports, image, threading.Event()
+        self.answered = dict.fromkeys(ports, 0)
+        self.failed: list[str] = []
+
+    def run(self) -> None:
+        port, moved = self.ports[0], False
+        while not self.done.is_set():
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+                closes = False
+                while not closes and not self.done.is_set():
+                    try:
+                        connection.request("POST", "/predict", self.image, {"X-API-Key": KEY, "Content-Type": "image/jpeg"})
+                        answer = connection.getresponse()
+                        answer.read()
+                    except OSError as error:
+                        self.failed.append(f"port {port}: {error!r}")
+                        break
+                    closes = answer.getheader("Connection") == "close"
+                    if answer.status == 200:
+                        self.answered[port] += 1
+                    else:
+                        self.failed.append(f"port {port}: {answer.status}")
+            port = self.ports[1] if closes or moved else port
+
+
+def test_a_drain_under_load_fails_no_request_of_clients_that_go_when_told(
+    place: Any, start: Callable[..., Process], make_picture: Any
+) -> None:
+    place.publish()
+    leaving, staying = (start(place.environment(workers=2, drain_pause_s=2)) for _ in range(2))
+    for process in (leaving, staying):
+        for _ in range(10):  # both workers
+            process.until("/health/ready", 200)
+    users = [Users([leaving.port, staying.port], make_picture()) for _ in range(16)]
+    for user in users:
+        user.start()
+    try:
+        _until(lambda: all(user.answered[leaving.port] > 10 for user in users), "every client is served")
+        leaving.popen.send_signal(signal.SIGTERM)
+        _until(lambda: all(user.answered[staying.port] > 10 for user in users), "every client is served elsewhere")
+        assert leaving.popen.wait(30) == 0
+    finally:
+        for user in users:
+            user.done.set()
+            user.join(10)
+    assert [user.failed for user in users] == [[]] * 16
+
+
+def _until(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.02)
+
+
+def test_while_it_drains_it_takes_connections_and_is_not_ready(place: Any, start: Callable[..., Process]) -> None:
+    place.publish()
+    process = start(place.environment(drain_pause_s=3))
+    process.until("/health/ready", 200)
+    process.popen.send_signal(signal.SIGTERM)
+    answer = process.until("/health/ready", 503)
+    assert answer.headers["connection"] == "close"
+    assert process.until("/health/live", 200).headers["connection"] == "close"
+    assert process.popen.wait(15) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_before_anything_is_served_ends_well(place: Any, start: Callable[..., Process], workers: int) -> None:
+    process = start(place.environment(workers=workers))
+    _until(lambda: _handles_sigterm(process.popen.pid), "SIGTERM is handled")
+    assert process.end() == 0
+    _until(lambda: not _children(process.popen.pid), "no worker is left")
+
+
+def _handles_sigterm(pid: int) -> bool:
+    caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) & 1 << signal.SIGTERM - 1)
+
+
+def test_what_a_killed_launcher_left_of_metrics_goes_with_the_next(place: Any, start: Callable[..., Process]) -> None:
+    folder = place.root / "cache" / "metrics"
+    killed, running = (start(place.environment(workers=2)) for _ in range(2))
+    for process in (killed, running):
+        process.until("/health/live", 200)
+    assert len(list(folder.iterdir())) == 2
+    children = _children(killed.popen.pid)
+    killed.popen.kill()
+    killed.popen.wait(5)
+    _until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "its workers are gone")
+    another = start(place.environment(workers=2))
+    another.until("/health/live", 200)
+    assert len(list(folder.iterdir())) == 2  # the killed one's is gone, the running one's stays
+    assert [process.end() for process in (running, another)] == [0, 0]
+    assert not list(folder.iterdir())
+
+
+def test_the_limit_of_open_files_is_raised_to_what_connections_need(place: Any, start: Callable[..., Process]) -> None:
+    process = start(place.environment(max_connections=1500))
+    process.until("/health/live", 200)
+    soft, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard or soft >= 1500 + 256
+
+
 def test_serving_loads_no_torch_and_no_mlflow(place: Any, start: Callable[..., Process]) -> None:
     place.publish()
     process = start(place.environment() | {"PYTHONPROFILEIMPORTTIME": "1"})
@@ -178,7 +290,8 @@ def _predicted(process: Process, image: bytes, within_s: float = 20) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
 
 
 def test_workers_end_with_their_parent(place: Any, start: Callable[..., Process]) -> None:
