@@ -12,7 +12,7 @@
     - RateLimited           429       more requests a second than the key may send; a retry helps
   x Unavailable             503       not the request's fault; a retry helps
     - ModelNotReady
-    - Overloaded                      more in flight than the replica can answer soon
+    - Overloaded            429       more is waiting than the replica can answer soon
     - DeadlineExceeded                the client's own deadline passed before the answer
   x DataError                         training data is missing, altered or implausible
   x ModelRejected                     a model is below the bar or worse than production
@@ -109,8 +109,12 @@ class ModelNotReady(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """More is in flight than the replica can answer soon."""
+    """More is waiting than the replica can answer soon.
 
+    429 and not 503: by 503 the ingress knows a replica that has no model, tries another one and soon sends it nothing.
+    """
+
+    status = 429
     code = "overloaded"
 
 

@@ -57,7 +57,7 @@ REQUEST_SECONDS = Histogram(
     "http_request_duration_seconds", "Head in to last byte out", ["path"], buckets=REQUEST_EDGES_S, registry=REGISTRY
 )
 REQUEST_ERRORS = Counter(
-    "http_request_errors_total", "Requests that the service failed: status 5xx", ["path", "status"], registry=REGISTRY
+    "http_request_errors_total", "Requests that the service failed: status 5xx, or refused because too much was waiting", ["path", "status"], registry=REGISTRY
 )
 PREDICTION_SECONDS = Histogram(
     "model_prediction_duration_seconds", "Image bytes to probabilities", buckets=STAGE_EDGES_S, registry=REGISTRY
@@ -129,9 +129,9 @@ def request_errors(path: str, status: int) -> Counter:
 
 def expect(path: str) -> None:
     """Show what promises rest on for one predicting route: a counter that first appears as 1 has no increase in Prometheus."""
-    for status in (200, 500, 503):
+    for status in (200, 429, 500, 503):
         requests("POST", path, status)
-    for status in (500, 503):
+    for status in (429, 500, 503):
         request_errors(path, status)
     request_seconds(path)
 

@@ -17,6 +17,9 @@ from sre.targets.local import target, tools
 from sre.targets.local.target import LocalTarget
 
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it when it is imported, and would write into the home folder
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="how many drills are killed at a random moment")
 

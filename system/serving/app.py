@@ -6,7 +6,7 @@ A request passes, from the outside in:
     observer.py    request id, trace, metrics, log line, headers; anything unexpected becomes a 500
     fastpath.py    a raw image or a binary tensor goes straight to service.py, anything else through
     routes.py      the HTTP interface and its OpenAPI document (metadata.py, problems.py: every error in one shape)
-    service.py     one request: key (auth.py), load and size (limits.py), deadline, media (images.py, v1.py, v2.py), record
+    service.py     one request: key (auth.py), body (limits.py), its turn (turns.py), deadline, media (images.py, v1.py, v2.py), record
     predictor.py   decode and infer, in this thread: run to completion is what a CPU does best (batcher.py where not)
 
 and beside it run, from start to shutdown:
@@ -70,7 +70,7 @@ def create_app(settings: ServeSettings) -> Application:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
-        work = (service.loader.run(), service.keys.watch(), telemetry.report_in_flight(service.gate.in_flight))
+        work = (service.loader.run(), service.keys.watch(), telemetry.report_in_flight(service.turns.in_flight))
         beside = [asyncio.create_task(each) for each in work]
         try:
             yield

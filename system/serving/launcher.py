@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
-        service.gate.in_flight = self.server_state.tasks.__len__
+        service.turns.in_flight = self.server_state.tasks.__len__
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

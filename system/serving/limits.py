@@ -1,9 +1,9 @@
-"""How much one process takes on: requests that wait for the model, bodies that are arriving, the size and the time of each."""
+"""How much of what is sent one process holds: the size of a body, its time, and how many are arriving."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -13,31 +13,14 @@ from system.config import ServeSettings
 from system.errors import Overloaded, PayloadTooLarge, SlowRequest
 
 
-class Gate:
-    """Decides whether a request is taken on, and reads its body.
-
-    Attributes:
-        in_flight: how many requests of this process are unfinished. The launcher sets it to the size of the server's set of
-            tasks: those that wait in the event loop's queue are in it, which is where a queue is when the loop itself infers.
-    """
+class Reader:
+    """Reads the bodies of requests."""
 
     def __init__(self, settings: ServeSettings) -> None:
-        self.in_flight: Callable[[], int] = lambda: 0
         self._settings = settings
-        self._max_in_flight = settings.max_in_flight
         self._max_body_bytes = settings.max_body_bytes
         self._reading = 0
         self._bytes = 0
-
-    def admit(self) -> None:
-        """Take a request on. Of too long a queue the oldest are refused at once; the rest wait `max_in_flight` turns at most.
-
-        Raises:
-            Overloaded: too many are in flight, not counting those whose bodies are still arriving.
-        """
-        waiting = self.in_flight() - self._reading
-        if waiting > self._max_in_flight:
-            raise Overloaded(f"{waiting} requests are in flight, {self._max_in_flight} may be; try again later")
 
     async def read_body(self, receive: Receive, declared: bytes | None) -> bytes:
         """The whole body. One that is already here costs neither a timer nor a counter.
@@ -49,7 +32,7 @@ class Gate:
         Raises:
             PayloadTooLarge: the body is, or says it is, longer than the limit.
             SlowRequest: it did not arrive in time.
-            Overloaded: too many bodies, or too much of them, are arriving; or, once it is whole, too many requests are in flight.
+            Overloaded: too many bodies, or too much of them, are arriving.
             ClientDisconnect: the client left before its end.
         """
         if declared is not None and int(declared) > self._max_body_bytes:
@@ -89,7 +72,6 @@ class Gate:
         finally:
             self._reading -= 1
             self._bytes -= size
-        self.admit()
         return b"".join(chunks)
 
     def _chunk(self, message: Message, before: int) -> tuple[bytes, bool]:

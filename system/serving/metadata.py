@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Body, FastAPI, Request
+from fastapi import FastAPI, Request
+from pydantic import ValidationError
 
 from system import __version__
 from system.contracts import (
+    JSON_TYPE,
     ModelReady,
     V1Models,
     V2Health,
@@ -17,6 +19,7 @@ from system.contracts import (
     V2Model,
     V2Server,
 )
+from system.errors import RequestRefused
 from system.serving import v2
 from system.serving.exchange import Exchange
 from system.serving.service import Service
@@ -58,32 +61,55 @@ def _add_v2(app: FastAPI, service: Service, problems: Problems) -> None:
         service.require_ready()
         return V2Health()
 
-    @app.get("/v2/models/{name}", summary="V2 protocol: the model's inputs and outputs", responses=problems(404, 503))
-    @app.get(
-        "/v2/models/{name}/versions/{version}", summary="V2 protocol: the same, of this version", responses=problems(404, 503)
-    )
-    async def v2_model(name: str, version: str = "") -> V2Model:
+    def described(name: str, version: str = "") -> V2Model:
         model = service.named(name, version)
         return V2Model(**v2.model_metadata(model=name, versions=service.versions(), side=model.side, classes=len(model.labels)))
 
-    @app.get("/v2/models/{name}/ready", summary="V2 protocol: is the model ready?", responses=problems(404, 503))
-    @app.get(
-        "/v2/models/{name}/versions/{version}/ready", summary="V2 protocol: is this version ready?", responses=problems(404, 503)
-    )
-    async def v2_model_ready(name: str, version: str = "") -> ModelReady:
+    def is_ready(name: str, version: str = "") -> ModelReady:
         service.require_ready()
         service.named(name, version)
         return ModelReady(name=name, ready=True)
 
+    refusals = problems(404, 503)
+
+    @app.get("/v2/models/{name}", summary="V2 protocol: the model's inputs and outputs", responses=refusals)
+    async def v2_model(name: str) -> V2Model:
+        return described(name)
+
+    @app.get("/v2/models/{name}/versions/{version}", summary="V2 protocol: the same, of this version", responses=refusals)
+    async def v2_version(name: str, version: str) -> V2Model:
+        return described(name, version)
+
+    @app.get("/v2/models/{name}/ready", summary="V2 protocol: is the model ready?", responses=refusals)
+    async def v2_model_ready(name: str) -> ModelReady:
+        return is_ready(name)
+
+    @app.get("/v2/models/{name}/versions/{version}/ready", summary="V2 protocol: is this version ready?", responses=refusals)
+    async def v2_version_ready(name: str, version: str) -> ModelReady:
+        return is_ready(name, version)
+
 
 def _add_repository(app: FastAPI, service: Service, problems: Problems) -> None:
-    refusals = problems(400, 401, 403, 429)
+    refusals = problems(401, 403, 429)
+    body = {"content": {JSON_TYPE: {"schema": {"$ref": f"#/components/schemas/{V2IndexRequest.__name__}"}}}}
 
-    @app.post("/v2/repository/index", summary="V2 repository: what is loaded", responses=refusals, openapi_extra=_SECURED)
-    async def index(request: Request, wanted: Annotated[V2IndexRequest | None, Body()] = None) -> list[V2IndexEntry]:
-        service.authorize(Exchange.of(request.scope), "admin")
+    @app.post(
+        "/v2/repository/index",
+        summary="V2 repository: what is loaded",
+        responses=refusals | problems(413),
+        openapi_extra=_SECURED | {"requestBody": body},
+    )
+    async def index(request: Request) -> list[V2IndexEntry]:
+        exchange = Exchange.of(request.scope)
+        service.authorize(exchange, "admin")
+        # not by the framework: it would read a body of any length, and before the key was looked at
+        sent = await service.reader.read_body(request.receive, exchange.fields.get(b"content-length"))
+        try:
+            wanted = V2IndexRequest.model_validate_json(sent or b"{}", strict=True)
+        except ValidationError:
+            raise RequestRefused('the body is not {"ready": true} or {"ready": false}; send one of them, or none') from None
         entries = [V2IndexEntry(**entry) for entry in service.loader.status()]
-        return [entry for entry in entries if entry.state == "READY" or not (wanted and wanted.ready)]
+        return [entry for entry in entries if entry.state == "READY" or not wanted.ready]
 
     @app.post(
         "/v2/repository/models/{name}/load",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from system import telemetry
 from system.contracts import MODEL_VARIANT_HEADER, MODEL_VERSION_HEADER, REQUEST_ID_HEADER, TRACE_HEADER
+from system.errors import Overloaded
 from system.serving.auth import Bucket
 from system.serving.exchange import Exchange
 from system.serving.problems import INTERNAL, problem
@@ -126,7 +127,7 @@ class Observer:
         count, observe = _meters(method, path, status)
         count()
         observe(ended - exchange.arrived)
-        if status >= 500:
+        if status >= 500 or exchange.code == Overloaded.code:
             telemetry.request_errors(path, status).inc()
         if self._tracer and exchange.trace.sampled:
             self._tracer.offer(_span(exchange, method, path, status, ended))

@@ -26,12 +26,13 @@ from system.serving import v1, v2
 from system.serving.auth import Keys, Scope
 from system.serving.exchange import Exchange
 from system.serving.images import Image, is_light, parse_media, single_image
-from system.serving.limits import Gate
+from system.serving.limits import Reader
 from system.serving.loader import Loader
 from system.serving.predictor import Predictor, Probabilities
 from system.serving.recorder import Recorder
 from system.serving.tracing import Tracer
 from system.serving.traffic import Shadow, challenged
+from system.serving.turns import Turns
 from system.storage.tables import PredictionRow
 from system.telemetry import PREDICTION_SECONDS, STAGE_SECONDS
 
@@ -86,7 +87,8 @@ class Service:
         """
         self.settings = settings
         self.keys = Keys(settings.api_keys_file, workers=settings.workers)
-        self.gate = Gate(settings)
+        self.reader = Reader(settings)
+        self.turns = Turns(most_active=settings.max_active, most_waiting=settings.max_waiting)
         self.loader = Loader(settings, self._build)
         self.shadow = Shadow(lambda: self.loader.challenger, settings.shadow_share)
         self.recorder = Recorder(
@@ -171,7 +173,8 @@ class Service:
 
         async def work() -> Answers:
             body = await self._body(receive, exchange)
-            return await self._classify(predictor, [single_image(body, media_type, boundary)], exchange)
+            async with self.turns:
+                return await self._classify(predictor, [single_image(body, media_type, boundary)], exchange)
 
         answers = await self._in_time(work(), exchange)
         row, best = answers.rows[0], answers.best[0]
@@ -192,8 +195,9 @@ class Service:
         predictor = self._assigned(exchange)
 
         async def work() -> Answers:
-            images = v1.parse(await self._body(receive, exchange), max_images=self.settings.max_images)
-            return await self._classify(predictor, images, exchange)
+            body = await self._body(receive, exchange)
+            async with self.turns:
+                return await self._classify(predictor, v1.parse(body, max_images=self.settings.max_images), exchange)
 
         answers = await self._in_time(work(), exchange)
         return Reply(v1.render(answers.probabilities, predictor.labels), _JSON)
@@ -206,15 +210,12 @@ class Service:
         predictor = named if version else self._assigned(exchange)
 
         async def work() -> tuple[v2.Request, Answers]:
-            request = v2.parse(
-                await self._body(receive, exchange),
-                exchange.fields.get(_HEADER_LENGTH),
-                max_images=self.settings.max_images,
-                side=predictor.side,
-            )
-            if request.pixels is not None:
-                return request, await self._infer(predictor, request.pixels, [], exchange, perf_counter())
-            return request, await self._classify(predictor, request.images or [], exchange)
+            body, length = await self._body(receive, exchange), exchange.fields.get(_HEADER_LENGTH)
+            async with self.turns:
+                request = v2.parse(body, length, max_images=self.settings.max_images, side=predictor.side)
+                if request.pixels is not None:
+                    return request, await self._infer(predictor, request.pixels, [], exchange, perf_counter())
+                return request, await self._classify(predictor, request.images or [], exchange)
 
         request, answers = await self._in_time(work(), exchange)
         return Reply(
@@ -232,8 +233,8 @@ class Service:
         return challenger if challenged(key, self.settings.challenger_share) else production
 
     async def _body(self, receive: Receive, exchange: Exchange) -> bytes:
-        self.gate.admit()
-        return await self.gate.read_body(receive, exchange.fields.get(b"content-length"))
+        self.turns.refuse_if_full()
+        return await self.reader.read_body(receive, exchange.fields.get(b"content-length"))
 
     async def _in_time(self, work: Coroutine[Any, Any, T], exchange: Exchange) -> T:
         """The outcome of the work, if it comes before the deadline that the client may have set."""

@@ -61,7 +61,8 @@ def main(
     chosen = [goal for goal in goals.goals(asked) if goal.group in groups]
     if not chosen:
         raise typer.BadParameter("no goal is selected")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     began = datetime.now(UTC).isoformat(timespec="seconds")
     bench = Bench(root=envs.ROOT, seconds=1 if quick else 5, rounds=3, tries=1 if quick else 3, say=say)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -88,3 +89,10 @@ class Results:
         if name not in self.figures:
             raise KeyError(f"{name}: not measured")
         return self.figures[name]
+
+
+def in_ms(seconds: Sequence[float]) -> dict[str, float]:
+    """Quantiles by nearest rank, in ms; empty for no samples."""
+    ordered = sorted(seconds)
+    ranks = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
+    return {name: 1000 * ordered[max(0, -int(-share * len(ordered) // 1) - 1)] for name, share in ranks.items() if ordered}

@@ -1,9 +1,8 @@
 """The open-loop generator: requests leave when a Poisson process says so, however slow the server is.
 
 A program of its own (`python -m tests.bench.openloop ...`, one JSON document on stdout), on raw sockets: a client library would
-cost more than the server under test. Latency counts from the planned instant, so time spent waiting for a free connection is
-part of it; refusals (429 and 503) count from the moment of sending. With rate 0 it is a closed loop: every connection sends as
-soon as it has its answer.
+cost more than the server under test. Latency counts from the planned instant, the wait for a free connection included; refusals
+(429 and 503) count from sending. With rate 0 it is a closed loop: every connection sends as soon as it has its answer.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ import json
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import uvloop
+
+from tests.bench.figures import in_ms
 
 REFUSALS = (429, 503)
 GRACE_S = 5.0
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport
         self.planned = self.sent = 0.0
         self.busy = False
         self._received = bytearray()
@@ -40,7 +40,6 @@ class Connection(asyncio.Protocol):
         self.load.free(self)
 
     def send(self, planned: float) -> None:
-        assert self.transport is not None
         self.planned, self.sent, self.busy = planned, time.perf_counter(), True
         self.transport.write(self.load.request)
 
@@ -52,7 +51,6 @@ class Connection(asyncio.Protocol):
         self._received.clear()
         self.busy = False
         self.load.answered(self, status)
-        assert self.transport is not None
         if closes:
             self.transport.close()
         else:
@@ -79,15 +77,7 @@ def whole_answer(received: bytearray) -> tuple[int, bool] | None:
 
 
 class Load:
-    """One run against one address.
-
-    Args:
-        request: the whole request, as bytes.
-        address: host and port.
-        rate: requests a second; 0 for a closed loop.
-        seconds: how long requests are planned.
-        connections: kept open.
-    """
+    """One run of the whole `request` against one address: `rate` a second for `seconds`, over some kept `connections`."""
 
     def __init__(self, request: bytes, address: tuple[str, int], rate: float, seconds: float, connections: int) -> None:
         self.request, self.address = request, address
@@ -120,7 +110,7 @@ class Load:
         if connection in self._idle:
             self._idle.remove(connection)
         if time.perf_counter() < self._ends:
-            task = asyncio.get_running_loop().create_task(self._connect())
+            task = asyncio.create_task(self._connect())
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
@@ -148,13 +138,11 @@ class Load:
         give_up = time.perf_counter() + self.grace_s
         while (self._waiting or any(item.busy for item in self._open)) and time.perf_counter() < give_up:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        took = time.perf_counter() - begins
-        unanswered = self.planned - self.statuses.total()
-        for connection in list(self._open):
+        report = self._report(cpu, time.perf_counter() - begins)
+        for connection in self._open.copy():
             connection.busy = False
-            assert connection.transport is not None
             connection.transport.abort()
-        return self._report(unanswered, cpu) | {"took": took}
+        return report
 
     async def _plan(self, begins: float, chance: random.Random) -> None:
         instant = begins
@@ -172,25 +160,18 @@ class Load:
         for _ in range(100):
             try:
                 await asyncio.get_running_loop().create_connection(lambda: Connection(self), *self.address)
+                break
             except OSError:
                 await asyncio.sleep(0.05)
-            else:
-                return
 
-    def _report(self, hung: int, cpu: float) -> dict[str, Any]:
+    def _report(self, cpu: float, took: float) -> dict[str, Any]:
         return {
-            "offered": self.rate, "planned": self.planned, "seconds": self.seconds, "hung": hung,
+            "offered": self.rate, "planned": self.planned, "seconds": self.seconds, "took": took,
+            "hung": self.planned - self.statuses.total(), "unsent": len(self._waiting),
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "accepted_ms": in_ms(self.accepted), "refused_ms": in_ms(self.refused), "lateness_ms": in_ms(self.lateness),
             "goodput": len(self.accepted) / self.seconds, "generator_cores": cpu / self.seconds,
         }  # fmt: skip
-
-
-def in_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Quantiles by nearest rank, in ms; empty for no samples."""
-    ordered = sorted(seconds)
-    ranks = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return {name: 1000 * ordered[max(0, -int(-share * len(ordered) // 1) - 1)] for name, share in ranks.items() if ordered}
 
 
 def request_bytes(path: str, headers: dict[str, str], body: bytes) -> bytes:

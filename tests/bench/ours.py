@@ -53,7 +53,7 @@ class System:
         kind = "two replicas" if len(ports) > 1 else f"{workers} workers"
         return Subject(
             key=f"{model.name}/{group}",
-            title=f"ours, every feature on, {kind}, {variant}",
+            title=f"ours, {kind}, {variant}",
             commands=[self._command(model, variant, port, workers) for port in ports],
             ports=ports,
             asked=Asked(path="/predict", headers={"Content-Type": "image/jpeg", "X-API-Key": self.key}, body=model.jpeg),

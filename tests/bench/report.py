@@ -131,7 +131,7 @@ def plots(results: Results) -> list[Plot]:
     found = []
     for title, field, unit, prefixes in chosen:
         rows = [row for row in results.rows.values() if row.rounds and row.key.startswith(prefixes)]
-        if not rows:
+        if len(rows) < 2:
             continue
         rows.sort(key=lambda row: row.median(field), reverse=field == "rps")
         most = max(row.median(field) for row in rows)

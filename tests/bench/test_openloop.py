@@ -6,7 +6,8 @@ from asyncio import StreamWriter as Writer
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from tests.bench.openloop import Load, in_ms, request_bytes, whole_answer
+from tests.bench.figures import in_ms
+from tests.bench.openloop import Load, request_bytes, whole_answer
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -100,6 +101,7 @@ async def test_a_server_that_never_answers_leaves_hung_requests() -> None:
         load.grace_s = 0.1
         found = await load.run(seed=5)
     assert found["hung"] == found["planned"] > 0
+    assert found["unsent"] == found["planned"] - 2  # each connection took one and waits for its answer
 
 
 async def test_with_rate_zero_every_connection_sends_again_at_once() -> None:

@@ -128,6 +128,7 @@ def _tracking(layout: Layout) -> list[Service | Task]:
                 "PGPASSFILE": str(layout.secrets / "passfile"),
                 "MLFLOW_BACKEND_STORE_URI": layout.dsn("mlflow", "mlflow").replace("postgresql:", "postgresql+psycopg:"),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+        "ORT_DISABLE_TELEMETRY": "1",
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             },
             check=lambda: _answers(layout.url("mlflow") + "/health"),

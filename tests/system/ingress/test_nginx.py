@@ -229,7 +229,7 @@ def test_what_is_no_good_http_is_refused_in_the_one_shape_and_reaches_no_replica
     head, _, body = begin(upstream.address).raw(data).partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     assert int(first.split()[1]) == status
-    answer = httpx.Response(status, headers=[tuple(line.split(": ", 1)) for line in lines], content=body)  # type: ignore[misc]
+    answer = httpx.Response(status, headers=dict(line.split(": ", 1) for line in lines), content=body)
     refused(answer, status, code)
     assert not upstream.requests
 

@@ -37,7 +37,8 @@ def up(*counts: str) -> dict[str, str]:
 
 
 def errors(good: float, bad: float) -> dict[str, str]:
-    return {f'{REQUESTS}"200"}}': f"0+{good}x120", f'{REQUESTS}"500"}}': f"0+{bad}x120"}
+    counts = {f'{REQUESTS}"200"}}': f"0+{good}x120", f'{REQUESTS}"500"}}': f"0+{bad}x120"}
+    return counts | {f'http_request_errors_total{{{LABELS},status="500"}}': f"0+{bad}x120"}
 
 
 def buckets(quick: float, all_: float) -> dict[str, str]:

@@ -58,10 +58,10 @@ class Sent(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
-    def to(self, app: ASGIApp, statuses: list[int] | None = None) -> Awaitable[None]:
-        async def receive() -> Message:
-            return {"type": "http.request", "body": self.body, "more_body": False}
+    async def receive(self) -> Message:
+        return {"type": "http.request", "body": self.body, "more_body": False}
 
+    def to(self, app: ASGIApp, statuses: list[int] | None = None) -> Awaitable[None]:
         async def send(message: Message) -> None:
             if statuses is not None and message["type"] == "http.response.start":
                 statuses.append(message["status"])
@@ -74,7 +74,7 @@ class Sent(NamedTuple):
             "query_string": b"",
             "headers": self.headers,
         }
-        return app(scope, receive, send)
+        return app(scope, self.receive, send)
 
 
 class Costs(NamedTuple):
@@ -166,11 +166,16 @@ def exceeds(costs: Costs, kind: str) -> list[str]:
     return [name for name, calls, most in zip(names, costs.calls, MOST_CALLS[kind], strict=True) if calls > most]
 
 
-class Nothing(BaseHTTPMiddleware):
-    """The usual way to add a layer, which does nothing."""
+def layered(app: ASGIApp, sent: Sent) -> ASGIApp:
+    """Sabotage: the usual way to add a layer, which does nothing. The body goes past it, which makes it cheaper still."""
 
-    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+    async def inner(scope: Scope, _: Receive, send: Send) -> None:
+        await app(scope, sent.receive, send)
+
+    async def dispatch(request: Request, call_next: RequestResponseEndpoint) -> Response:
         return await call_next(request)
+
+    return BaseHTTPMiddleware(inner, dispatch)
 
 
 @pytest.mark.parametrize("kind", MOST_CALLS)
@@ -183,16 +188,17 @@ async def test_a_request_makes_few_calls_and_always_as_many(ways: Any, make_pict
 
 @pytest.mark.parametrize("kind", MOST_CALLS)
 async def test_sabotage_one_middleware_is_too_many_calls(ways: Any, make_picture: Any, kind: str) -> None:
-    assert exceeds(await count(Nothing(ways[0]), request(kind, make_picture())), kind) == ["Python", "C"]
+    sent = request(kind, make_picture())
+    assert exceeds(await count(layered(ways[0], sent), sent), kind) == ["Python", "C"]
 
 
 @pytest.mark.parametrize("kind", MOST_CALLS)
 async def test_the_short_way_is_worth_having(ways: Any, make_picture: Any, kind: str) -> None:
-    short, long = [await count(way, request(kind, make_picture())) for way in ways]
+    sent = request(kind, make_picture())
+    short, long, slowed = [await count(way, sent) for way in (*ways, layered(ways[0], sent))]
     assert long.python.total() >= LEAST_SAVED * short.python.total()
     assert long.around >= LEAST_SAVED_AROUND * short.around
-    # sabotage: a short way with one middleware around it saves nothing any more
-    assert (await count(Nothing(ways[0]), request(kind, make_picture()))).around > long.around / LEAST_SAVED_AROUND
+    assert long.around < LEAST_SAVED_AROUND * slowed.around  # sabotage
 
 
 @pytest.mark.parametrize("kind", MOST_CALLS)
@@ -321,6 +327,6 @@ def test_a_server_loads_nothing_that_it_does_not_need(place: Any) -> None:
 
 def test_sabotage_a_heavy_library_is_seen(place: Any) -> None:
     place.publish("4")
-    loaded = modules(place, STARTED + "import scipy.stats, onnx, sklearn")
-    assert heavy(loaded) == ["scipy", "sklearn", "onnx"]
+    loaded = modules(place, STARTED + "import onnx, scipy.stats")
+    assert {"scipy", "onnx"} <= set(heavy(loaded))
     assert len(loaded) > MOST_MODULES

@@ -10,18 +10,18 @@ from starlette.types import Message
 
 from system.config import ServeSettings
 from system.errors import Overloaded, PayloadTooLarge, SlowRequest
-from system.serving.limits import Gate
+from system.serving.limits import Reader
 
-Make = Callable[..., Gate]
+Make = Callable[..., Reader]
 
 
 @pytest.fixture
 def make(place: Any) -> Make:
-    def gate(**changes: Any) -> Gate:
+    def reader(**changes: Any) -> Reader:
         settings: ServeSettings = place.settings(**{"max_body_bytes": 10, **changes})
-        return Gate(settings)
+        return Reader(settings)
 
-    return gate
+    return reader
 
 
 class Sender:
@@ -96,11 +96,11 @@ async def test_a_client_that_leaves_is_told_apart(make: Make, chunks: tuple[byte
 
 @pytest.mark.parametrize("chunks", [(), (b"012",)])
 async def test_a_body_that_does_not_end_in_time_is_given_up(make: Make, chunks: tuple[bytes, ...]) -> None:
-    gate = make(body_timeout_s=0.01, max_reading=1)
+    reader = make(body_timeout_s=0.01, max_reading=1)
     sender = Sender(*chunks, ends=False, waits=True)
     with pytest.raises(SlowRequest, match=r"0 bytes of the body arrived within 0\.01 s"):
-        await gate.read_body(sender.receive, None)
-    assert await gate.read_body(Sender(b"0", b"1").receive, None) == b"01"  # its place is free again
+        await reader.read_body(sender.receive, None)
+    assert await reader.read_body(Sender(b"0", b"1").receive, None) == b"01"  # its place is free again
 
 
 async def test_the_deadline_is_for_the_whole_body_not_for_each_piece(make: Make) -> None:
@@ -113,30 +113,30 @@ async def test_the_deadline_is_for_the_whole_body_not_for_each_piece(make: Make)
 
 
 async def test_only_so_many_bodies_may_be_arriving(make: Make) -> None:
-    gate = make(max_reading=2)
+    reader = make(max_reading=2)
     senders = [Sender(b"0", b"1", waits=True) for _ in range(3)]
-    first, second = [await begin(gate.read_body(sender.receive, None)) for sender in senders[:2]]
+    first, second = [await begin(reader.read_body(sender.receive, None)) for sender in senders[:2]]
     with pytest.raises(Overloaded, match="2 bodies are arriving, 2 may be"):
-        await gate.read_body(senders[2].receive, None)
-    assert await gate.read_body(Sender(b"01").receive, None) == b"01"  # one that is here does not count
+        await reader.read_body(senders[2].receive, None)
+    assert await reader.read_body(Sender(b"01").receive, None) == b"01"  # one that is here does not count
     first.cancel()  # as a client's leaving does
     with pytest.raises(asyncio.CancelledError):
         await first
-    third = await begin(gate.read_body(Sender(b"0", b"1").receive, None))
+    third = await begin(reader.read_body(Sender(b"0", b"1").receive, None))
     senders[1].go.set()
     assert [await second, await third] == [b"01", b"01"]
 
 
 async def test_only_so_much_may_be_held_of_bodies_that_are_arriving(make: Make) -> None:
-    gate = make(max_reading_bytes=12)
+    reader = make(max_reading_bytes=12)
     held = Sender(b"0" * 8, b"0", waits=True)
     held.go.set()
-    task = await begin(gate.read_body(_stopping_after_one(held), None))
+    task = await begin(reader.read_body(_stopping_after_one(held), None))
     with pytest.raises(Overloaded, match="hold 13 bytes"):
-        await gate.read_body(Sender(b"0" * 5, b"0").receive, None)
+        await reader.read_body(Sender(b"0" * 5, b"0").receive, None)
     held.go.set()
     assert await task == b"0" * 9
-    assert await gate.read_body(Sender(b"0" * 8, b"0").receive, None) == b"0" * 9  # nothing stays on the account
+    assert await reader.read_body(Sender(b"0" * 8, b"0").receive, None) == b"0" * 9  # nothing stays on the account
 
 
 def _stopping_after_one(sender: Sender) -> Any:
@@ -146,18 +146,3 @@ def _stopping_after_one(sender: Sender) -> Any:
         return message
 
     return receive
-
-
-async def test_what_is_in_flight_is_limited_without_those_that_are_arriving(make: Make) -> None:
-    gate = make(max_in_flight=2)
-    gate.in_flight = lambda: 2
-    gate.admit()
-    gate.in_flight = lambda: 3
-    with pytest.raises(Overloaded, match="3 requests are in flight, 2 may be"):
-        gate.admit()
-    sender = Sender(b"0", waits=True)
-    task = await begin(gate.read_body(sender.receive, None))
-    gate.admit()  # one of the three is arriving
-    sender.go.set()
-    with pytest.raises(Overloaded):  # and now it has arrived
-        await task

@@ -65,6 +65,24 @@ async def test_the_repository_is_for_operators(client: httpx.AsyncClient) -> Non
     assert found.json() == [{"name": NAME, "version": "4", "state": "READY", "reason": ""}]
 
 
+async def test_the_repository_reads_no_body_before_the_key_and_none_beyond_the_limit(client: httpx.AsyncClient) -> None:
+    read = 0
+
+    async def long() -> AsyncIterator[bytes]:
+        nonlocal read
+        for read in range(1000):  # noqa: B007 - counts
+            yield b" " * 10_000
+
+    refused = await client.post("/v2/repository/index", content=long())
+    assert (refused.status_code, read) == (403, 0)
+    refused = await client.post("/v2/repository/index", headers=ADMIN, content=long())
+    assert (refused.status_code, refused.json()["code"]) == (413, "payload-too-large")
+    assert read < 600  # the limit is 5 MB
+    for body in (b"x", b"[]", b'{"ready": "yes"}', b'{"other": true}'):
+        refused = await client.post("/v2/repository/index", headers=ADMIN, content=body)
+        assert (refused.status_code, refused.json()["code"]) == (400, "bad-request")
+
+
 async def test_a_load_serves_the_version_that_the_alias_names_now(place: Any, client: httpx.AsyncClient) -> None:
     place.publish("5", seed=1)
     loaded = await client.post(f"/v2/repository/models/{NAME}/load", headers=ADMIN)

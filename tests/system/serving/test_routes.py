@@ -159,7 +159,7 @@ async def test_the_document_lists_every_status_and_media_type(client: httpx.Asyn
     assert {"/predict", "/health/live", "/health/ready", "/metrics", "/v1/models/{name}:predict", "/v2"} < set(document["paths"])
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {"image/jpeg", "image/png", "image/webp", "multipart/form-data"}
-    assert set(predict["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "429", "500", "503"}
+    assert set(predict["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "429", "431", "500", "503"}
     assert predict["responses"]["413"]["content"].keys() == {"application/problem+json"}
     assert predict["security"] == [{"ApiKey": []}]
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"

@@ -125,8 +125,8 @@ async def test_the_cheap_refusals_come_before_the_body(place: Any, headers: dict
         await service.predict(_nothing_is_read, Exchange("r1", fields=fields))
 
 
-async def test_too_much_in_flight_is_refused_before_the_body(service: Service) -> None:
-    service.gate.in_flight = lambda: 1000
+async def test_too_many_that_wait_are_refused_before_the_body(service: Service) -> None:
+    service.turns._most_waiting = 0
     with pytest.raises(Overloaded):
         await service.predict(_nothing_is_read, asked(b"", content_type="image/jpeg")[1])
 
