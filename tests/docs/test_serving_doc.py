@@ -47,7 +47,7 @@ def metrics() -> Iterator[Row]:
 
 def codes() -> dict[str, str]:
     """Every code of the service and of the ingress, with its status."""
-    ours = [MlSystemError, *kinds(RequestRefused), *kinds(Unavailable)]
+    ours: list[type[MlSystemError]] = [MlSystemError, *kinds(RequestRefused), *kinds(Unavailable)]
     assert MalformedRequest in ours  # codes are not all defined in errors.py
     framework = {status.phrase.lower().replace(" ", "-"): str(status.value) for status in (HTTPStatus(404), HTTPStatus(405))}
     ingress = {code: status for status, code in re.findall(r'\((\d{3}), "[^"]+", "([a-z-]+)", (?:true|false)\)', INGRESS)}
