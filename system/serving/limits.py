@@ -97,7 +97,11 @@ class _Begun:
     def __await__(self) -> Generator[Any, Any, Message]:
         try:
             yield self._first
-        except BaseException:
-            self._waiting.close()
-            raise
+        except BaseException as error:  # noqa: BLE001 - it is passed on: what waits may take its cancellation for an answer
+            try:
+                again = self._waiting.throw(error)
+            except StopIteration as done:
+                message: Message = done.value
+                return message
+            yield again
         return (yield from self._waiting)

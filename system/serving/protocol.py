@@ -121,7 +121,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let unfinished requests end without a word."""
-        self._stand_in.write = _drop  # uvicorn tells the newest request only; an older one may still answer
+        self._stand_in.mute()  # uvicorn tells the newest request only; an older one may still answer
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -193,6 +193,7 @@ class Protocol(HttpToolsProtocol):
         """An answer is out: the next request has its turn."""
         self.server_state.total_requests += 1
         self._unanswered -= 1
+        self._stand_in.flush()
         if self._finished or self.transport.is_closing():
             return
         if self.pipeline:
@@ -207,6 +208,7 @@ class Protocol(HttpToolsProtocol):
     def finish(self) -> None:
         """Close the connection: at once when all of the request has arrived, else as soon as its client has heard the answer."""
         self._finished = True
+        self._stand_in.flush()
         if self._half_closed or not (self._deaf or self._reading_body()):
             self.transport.close()
             return
@@ -320,9 +322,32 @@ def _drop(_: bytes) -> None:
 
 
 class _StandIn:
-    """The transport as uvicorn's cycle of one request uses it; only closing goes another way."""
+    """The transport as uvicorn's cycle of one request uses it: the head of an answer waits for the first of its body.
+
+    Written one by one they would be two system calls and two packets. Closing goes another way too.
+    """
 
     def __init__(self, transport: Any, protocol: Protocol) -> None:
-        self.write = transport.write
+        self._write = transport.write
+        self._head = b""
         self.is_closing = transport.is_closing
         self.close = protocol.finish
+
+    def write(self, data: bytes) -> None:
+        """Keep a head, write anything else behind the head that was kept."""
+        if self._head:
+            self._write(self._head + data)
+            self._head = b""
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100 "):
+            self._head = data
+        else:
+            self._write(data)
+
+    def flush(self) -> None:
+        """Write the head of an answer that has no body."""
+        if self._head:
+            self.write(b"")
+
+    def mute(self) -> None:
+        """Drop whatever is written from now on."""
+        self._head, self._write = b"", _drop

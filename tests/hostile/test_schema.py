@@ -35,7 +35,7 @@ def config(url: str, examples: int) -> schemathesis.Config:
             "checks": {
                 # what an image or a tensor is, no schema can say
                 "positive_data_acceptance": {"enabled": False},
-                # a deadline of a millisecond may pass; `complaint` looks at each
+                # a deadline of a millisecond may pass; `complaints` looks at each
                 "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "503"]},
             },
             "operations": [{"include-name": BY_VERSION, "parameters": {"path.version": "1"}}],

@@ -314,7 +314,7 @@ async def test_what_is_sent_ahead_waits_outside_and_only_so_many_may(listen: Lis
         await until(lambda: len(wire.scopes) == 11)
         assert not connection.flow.read_paused
         answers = await wire.talk((GET + b"\r\n") * (MAX_PARKED + 50))
-        assert answers == [(200, "GET /a 0")] * (MAX_PARKED + 1) + [(503, "overloaded")]
+        assert answers == [(200, "GET /a 0")] * (MAX_PARKED + 1) + [(429, "overloaded")]
 
 
 async def test_a_client_that_has_said_all_still_gets_its_answers(listen: Listen) -> None:
