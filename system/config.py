@@ -19,7 +19,9 @@ class _Settings(BaseSettings):
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     objects_url: str = Field(description="where the buckets are: file:///absolute/folder")
     mlflow_url: str = Field(description="base URL of the MLflow tracking server")
-    model_name: str = Field(MODEL_NAME, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="a folder and a path are named after it")
+    model_name: str = Field(
+        MODEL_NAME, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="a folder and a path are named after it"
+    )
     model_alias: str = PRODUCTION_ALIAS
 
     @field_validator("objects_url")

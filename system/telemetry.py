@@ -57,7 +57,10 @@ REQUEST_SECONDS = Histogram(
     "http_request_duration_seconds", "Head in to last byte out", ["path"], buckets=REQUEST_EDGES_S, registry=REGISTRY
 )
 REQUEST_ERRORS = Counter(
-    "http_request_errors_total", "Requests that the service failed: status 5xx, or refused because too much was waiting", ["path", "status"], registry=REGISTRY
+    "http_request_errors_total",
+    "Requests that the service failed: status 5xx, or refused because too much was waiting",
+    ["path", "status"],
+    registry=REGISTRY,
 )
 PREDICTION_SECONDS = Histogram(
     "model_prediction_duration_seconds", "Image bytes to probabilities", buckets=STAGE_EDGES_S, registry=REGISTRY

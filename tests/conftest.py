@@ -16,7 +16,6 @@ from sre.errors import CannotRun
 from sre.targets.local import target, tools
 from sre.targets.local.target import LocalTarget
 
-
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it when it is imported, and would write into the home folder
 
 

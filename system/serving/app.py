@@ -6,7 +6,7 @@ A request passes, from the outside in:
     observer.py    request id, trace, metrics, log line, headers; anything unexpected becomes a 500
     fastpath.py    a raw image or a binary tensor goes straight to service.py, anything else through
     routes.py      the HTTP interface and its OpenAPI document (metadata.py, problems.py: every error in one shape)
-    service.py     one request: key (auth.py), body (limits.py), its turn (turns.py), deadline, media (images.py, v1.py, v2.py), record
+    service.py     one request: key (auth.py), body (limits.py), its turn (turns.py), media (images.py, v1.py, v2.py), record
     predictor.py   decode and infer, in this thread: run to completion is what a CPU does best (batcher.py where not)
 
 and beside it run, from start to shutdown:

@@ -1,7 +1,7 @@
 """Whose turn it is: few requests are worked on at once, some wait for their turn, and who comes then is refused at once.
 
-Inference runs in the event loop, so the queue of a busy process would be the loop's own list of ready tasks: one pass through a long
-list takes long, and nobody who arrives meanwhile is even seen. Here a pass works on `most_active` requests and the others
+Inference runs in the event loop, so the queue of a busy process would be the loop's own list of ready tasks: one pass through a
+long list takes long, and nobody who arrives meanwhile is even seen. Here a pass works on `most_active` requests and the others
 wait in a queue of their own, so that every pass sees who arrived, and refuses within milliseconds whom it cannot take.
 """
 
@@ -54,9 +54,7 @@ class Turns:
                 self._leave()
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._leave()
 
     def _leave(self) -> None:

@@ -139,7 +139,7 @@ def attach(home: Path, tools: Path) -> LocalTarget:
     return LocalTarget(current.layout(home, tools))
 
 
-def up(
+def up(  # noqa: PLR0913 - each is a choice of its own
     home: Path,
     tools: Path,
     *,
