@@ -119,7 +119,7 @@ def crash(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the service against its peers, goals as ratios of one run, about 45 minutes; `-- --quick` tries, `-- --help` tells."""
+    """Measure the service against its peers, as ratios of one run, in about 45 minutes; `-- --quick` tries, `-- --help` tells."""
     ready(session, programs=True)
     session.run(str(BIN / "python"), "-m", "tests.bench", *session.posargs, external=True)
 

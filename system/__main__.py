@@ -34,19 +34,14 @@ _SETTINGS: dict[Role, type[BaseSettings]] = {Role.SERVE: ServeSettings, Role.TRA
 
 
 @app.command()
-def serve(
-    *, worker: bool = typer.Option(False, "--worker", hidden=True, help="Be one of several processes on the port.")
-) -> None:
+def serve() -> None:
     """Answer predictions over HTTP until SIGTERM."""
     settings = _read(ServeSettings)
 
-    from system.serving import launcher  # noqa: PLC0415 - the other roles need no server
-    from system.telemetry import configure_logging  # noqa: PLC0415 - the same
+    from system.serving import workers  # noqa: PLC0415 - the other roles need no server
 
-    configure_logging(settings.log_level, settings.replica)
-    run = launcher.serve_as_worker if worker else launcher.serve
     try:
-        run(settings)
+        workers.serve(settings)
     except ValueError as error:
         _fail(f"ML_API_KEYS_FILE: {error}", _BAD_SETTINGS)
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -200,3 +205,70 @@ def running() -> Running:
             yield app.state.service, client
 
     return run
+
+
+class Process:
+    """`python -m system serve` on a free port."""
+
+    def __init__(self, environment: dict[str, str], port: int, log: Path) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.log = log
+        with log.open("wb") as out:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "system", "serve"],
+                env={**os.environ, "ML_DRAIN_PAUSE_S": "0.1", **environment, "ML_PORT": str(port), "TMPDIR": str(log.parent)},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+
+    def until(self, path: str, status: int, within_s: float = 20) -> httpx.Response:
+        deadline, last = time.monotonic() + within_s, "nothing"
+        while time.monotonic() < deadline:
+            try:
+                response = httpx.get(self.base + path, timeout=5)
+            except httpx.TransportError as error:
+                last = repr(error)
+            else:
+                if response.status_code == status:
+                    return response
+                last = response.text
+            time.sleep(0.05)
+        return pytest.fail(f"{path} did not answer {status} within {within_s} s (last: {last})\n{self.log.read_text()}")
+
+    def predict(self, image: bytes) -> httpx.Response:
+        headers = {"X-API-Key": KEY, "Content-Type": "image/jpeg"}
+        return httpx.post(f"{self.base}/predict", content=image, headers=headers, timeout=5)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(30)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    @staticmethod
+    def eventually(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
+        deadline = time.monotonic() + within_s
+        while not holds():
+            assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+            time.sleep(0.02)
+
+    def children(self) -> list[int]:
+        children = Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children")
+        return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+
+@pytest.fixture
+def start(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[[dict[str, str]], Process]]:
+    started: list[Process] = []
+
+    def begin(environment: dict[str, str]) -> Process:
+        started.append(Process(environment, free_port(), tmp_path / f"log-{len(started)}"))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.wait(5)

@@ -1,9 +1,8 @@
-"""Real processes: start, signals, several workers. Each wait has a deadline."""
+"""Real processes: start, signals, drain. Each wait has a deadline."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import resource
 import signal
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,64 +25,8 @@ from system.storage.engine import migrate
 KEY = "the-test-key"
 
 
-class Process:
-    """`python -m system serve` on a free port."""
-
-    def __init__(self, environment: dict[str, str], port: int, log: Path) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-        self.port = port
-        self.log = log
-        with log.open("wb") as out:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "system", "serve"],
-                env={**os.environ, "ML_DRAIN_PAUSE_S": "0.1", **environment, "ML_PORT": str(port), "TMPDIR": str(log.parent)},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-
-    def until(self, path: str, status: int, within_s: float = 20) -> httpx.Response:
-        deadline, last = time.monotonic() + within_s, "nothing"
-        while time.monotonic() < deadline:
-            try:
-                response = httpx.get(self.base + path, timeout=5)
-            except httpx.TransportError as error:
-                last = repr(error)
-            else:
-                if response.status_code == status:
-                    return response
-                last = response.text
-            time.sleep(0.05)
-        return pytest.fail(f"{path} did not answer {status} within {within_s} s (last: {last})\n{self.log.read_text()}")
-
-    def predict(self, image: bytes) -> httpx.Response:
-        headers = {"X-API-Key": KEY, "Content-Type": "image/jpeg"}
-        return httpx.post(f"{self.base}/predict", content=image, headers=headers, timeout=5)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.popen.send_signal(number)
-        return self.popen.wait(30)
-
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
-@pytest.fixture
-def start(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Callable[[dict[str, str]], Process]]:
-    started: list[Process] = []
-
-    def begin(environment: dict[str, str]) -> Process:
-        started.append(Process(environment, free_port(), tmp_path / f"log-{len(started)}"))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        if process.popen.poll() is None:
-            process.popen.kill()
-            process.popen.wait(5)
-
-
 def test_sigterm_finishes_what_is_in_flight_writes_the_log_and_exits_0(
-    place: Any, start: Callable[..., Process], database_url: str, make_picture: Any
+    place: Any, start: Callable[..., Any], database_url: str, make_picture: Any
 ) -> None:
     migrate(database_url)
     place.publish("3")
@@ -112,7 +55,7 @@ def test_sigterm_finishes_what_is_in_flight_writes_the_log_and_exits_0(
     assert process.lines()[-1]["message"] == "drained and stopped"
 
 
-def _until_refused(process: Process, within_s: float = 10) -> None:
+def _until_refused(process: Any, within_s: float = 10) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
@@ -155,7 +98,7 @@ class User(threading.Thread):
 
 
 def test_a_drain_under_load_fails_no_request_of_clients_that_go_when_told(
-    place: Any, start: Callable[..., Process], make_picture: Any
+    place: Any, start: Callable[..., Any], make_picture: Any
 ) -> None:
     place.publish()
     leaving, staying = (start(place.environment(workers=2, drain_pause_s=2)) for _ in range(2))
@@ -166,9 +109,9 @@ def test_a_drain_under_load_fails_no_request_of_clients_that_go_when_told(
     for user in users:
         user.start()
     try:
-        _until(lambda: all(user.answered[leaving.port] > 10 for user in users), "every client is served")
+        leaving.eventually(lambda: all(user.answered[leaving.port] > 10 for user in users), "every client is served")
         leaving.popen.send_signal(signal.SIGTERM)
-        _until(lambda: all(user.answered[staying.port] > 10 for user in users), "every client is served elsewhere")
+        leaving.eventually(lambda: all(user.answered[staying.port] > 10 for user in users), "every client is served elsewhere")
         assert leaving.popen.wait(30) == 0
     finally:
         for user in users:
@@ -177,14 +120,7 @@ def test_a_drain_under_load_fails_no_request_of_clients_that_go_when_told(
     assert [user.failed for user in users] == [[]] * 16
 
 
-def _until(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        time.sleep(0.02)
-
-
-def test_while_it_drains_it_takes_connections_and_is_not_ready(place: Any, start: Callable[..., Process]) -> None:
+def test_while_it_drains_it_takes_connections_and_is_not_ready(place: Any, start: Callable[..., Any]) -> None:
     place.publish()
     process = start(place.environment(drain_pause_s=3))
     process.until("/health/ready", 200)
@@ -196,11 +132,11 @@ def test_while_it_drains_it_takes_connections_and_is_not_ready(place: Any, start
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_before_anything_is_served_ends_well(place: Any, start: Callable[..., Process], workers: int) -> None:
+def test_sigterm_before_anything_is_served_ends_well(place: Any, start: Callable[..., Any], workers: int) -> None:
     process = start(place.environment(workers=workers))
-    _until(lambda: _handles_sigterm(process.popen.pid), "SIGTERM is handled")
+    process.eventually(lambda: _handles_sigterm(process.popen.pid), "SIGTERM is handled")
     assert process.end() == 0
-    _until(lambda: not _children(process.popen.pid), "no worker is left")
+    process.eventually(lambda: not process.children(), "no worker is left")
 
 
 def _handles_sigterm(pid: int) -> bool:
@@ -208,31 +144,14 @@ def _handles_sigterm(pid: int) -> bool:
     return bool(int(caught.split()[1], 16) & 1 << signal.SIGTERM - 1)
 
 
-def test_what_a_killed_launcher_left_of_metrics_goes_with_the_next(place: Any, start: Callable[..., Process]) -> None:
-    folder = place.root / "cache" / "metrics"
-    killed, running = (start(place.environment(workers=2)) for _ in range(2))
-    for process in (killed, running):
-        process.until("/health/live", 200)
-    assert len(list(folder.iterdir())) == 2
-    children = _children(killed.popen.pid)
-    killed.popen.kill()
-    killed.popen.wait(5)
-    _until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "its workers are gone")
-    another = start(place.environment(workers=2))
-    another.until("/health/live", 200)
-    assert len(list(folder.iterdir())) == 2  # the killed one's is gone, the running one's stays
-    assert [process.end() for process in (running, another)] == [0, 0]
-    assert not list(folder.iterdir())
-
-
-def test_the_limit_of_open_files_is_raised_to_what_connections_need(place: Any, start: Callable[..., Process]) -> None:
+def test_the_limit_of_open_files_is_raised_to_what_connections_need(place: Any, start: Callable[..., Any]) -> None:
     process = start(place.environment(max_connections=1500))
     process.until("/health/live", 200)
     soft, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_NOFILE)
     assert soft == hard or soft >= 1500 + 256
 
 
-def test_serving_loads_no_torch_and_no_mlflow(place: Any, start: Callable[..., Process]) -> None:
+def test_serving_loads_no_torch_and_no_mlflow(place: Any, start: Callable[..., Any]) -> None:
     place.publish()
     process = start(place.environment() | {"PYTHONPROFILEIMPORTTIME": "1"})
     process.until("/health/ready", 200)
@@ -246,69 +165,8 @@ def test_serving_loads_no_torch_and_no_mlflow(place: Any, start: Callable[..., P
     assert not imported & {"torch", "mlflow", "sklearn", "onnx"}
 
 
-def test_a_worker_that_dies_is_replaced_and_the_counts_stay_right(
-    place: Any, start: Callable[..., Process], make_picture: Any
-) -> None:
-    place.publish()
-    process = start(place.environment(workers=2))
-    process.until("/health/ready", 200)
-    children = _children(process.popen.pid)
-    assert len(children) == 2
-    for _ in range(20):  # each on its own connection: some at either worker
-        _predicted(process, make_picture())
-    os.kill(children[0], signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while set(_children(process.popen.pid)) & set(children) != {children[1]} or len(_children(process.popen.pid)) < 2:
-        assert time.monotonic() < deadline, f"children are {_children(process.popen.pid)}, were {children}"
-        time.sleep(0.05)
-    for _ in range(5):
-        _predicted(process, make_picture())
-    for _ in range(4):
-        metrics = process.until("/metrics", 200).text
-        counted = [line for line in metrics.splitlines() if line.startswith("http_requests_total{") and "/predict" in line]
-        assert 'http_requests_total{method="POST",path="/predict",status="200"} 25.0' in counted
-        assert "model_version 1.0" in metrics.splitlines()
-    memory = next(line for line in metrics.splitlines() if line.startswith("pod_memory_usage "))
-    assert float(memory.split()[1]) > 100e6  # three processes, not one
-    assert process.end() == 0
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
-
-
-def _predicted(process: Process, image: bytes, within_s: float = 20) -> None:
-    """One success; a connection that reached a dead or a cold worker is tried again, as the ingress would."""
-    deadline, last = time.monotonic() + within_s, "nothing"
-    while time.monotonic() < deadline:
-        try:
-            response = process.predict(image)
-        except httpx.TransportError as error:
-            last = repr(error)
-        else:
-            if response.status_code == 200:
-                return
-            last = response.text
-        time.sleep(0.05)
-    pytest.fail(f"no prediction within {within_s} s (last: {last})")
-
-
-def _children(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in children.read_text().split()] if children.exists() else []
-
-
-def test_workers_end_with_their_parent(place: Any, start: Callable[..., Process]) -> None:
-    process = start(place.environment(workers=2))
-    process.until("/health/live", 200)
-    children = _children(process.popen.pid)
-    process.popen.kill()
-    process.popen.wait(5)
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline, f"of {children} some live on"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_that_is_taken_is_named(place: Any, start: Callable[..., Process], workers: int) -> None:
+def test_a_port_that_is_taken_is_named(place: Any, start: Callable[..., Any], workers: int) -> None:
     first = start(place.environment())
     first.until("/health/live", 200)
     environment = {**os.environ, **place.environment(workers=workers), "ML_PORT": str(first.port)}
