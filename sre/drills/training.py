@@ -20,6 +20,7 @@ from sre.targets.local.plan import system_environment
 from sre.targets.local.target import LocalTarget, newest_dataset
 
 TRAIN_WITHIN_S = 600.0
+FOLLOWED_WITHIN_S = 30.0  # replicas look at the registry every 5 s, and load what is new in one
 
 
 class Training(Drill):
@@ -66,6 +67,8 @@ class Training(Drill):
     def recover(self, context: Context) -> str:
         """Send every image of the test split as a user would."""
         target = _local(context)
+        what = f"every replica to serve version {context.facts['registered']}"
+        context.until(lambda: _followed(target, context.facts["registered"]), within=FOLLOWED_WITHIN_S, what=what)
         folder = newest_dataset(target.layout)
         files = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
         labels: dict[str, str] = {file["path"]: str(file["label"]) for file in files}
@@ -92,8 +95,23 @@ class Training(Drill):
             findings.append(f"the training ended with {facts['train_exit']} and promoted nothing; see train.log")
         if facts["served"] != [facts["registered"]]:
             served = ", ".join(facts["served"])
-            findings.append(f"the registry names version {facts['registered']}, version {served} serves: replicas load at start")
+            findings.append(
+                f"the registry names version {facts['registered']}, version {served} answered: the alias moved meanwhile"
+            )
         return Judgement((accuracy(promise("model-quality"), right, len(facts["answers"])),), tuple(findings))
+
+
+def _followed(target: LocalTarget, version: str) -> tuple[bool | None, str]:
+    """Whether all replicas serve the version, and what each serves."""
+    served = {}
+    for name in target.layout.replicas:
+        try:
+            answer = httpx.get(f"{target.layout.url(name)}/health/ready", timeout=2, trust_env=False)
+            served[name] = str(answer.json().get("model_version", answer.status_code))
+        except (httpx.HTTPError, ValueError) as error:
+            served[name] = repr(error)
+    seen = ", ".join(f"{name} serves {found}" for name, found in served.items())
+    return (True if set(served.values()) == {version} else None), seen
 
 
 def _last_line(log: Path) -> str:
