@@ -62,7 +62,7 @@ class ServeSettings(_Settings):
     challenger_share: float = Field(0.0, ge=0, le=1, description="share of request keys that the challenger answers")
     shadow_share: float = Field(0.0, ge=0, le=1, description="share of requests that the challenger answers too, unseen")
 
-    max_active: int = Field(16, ge=1, description="requests that are worked on at once; few, so that refusals are quick")
+    max_active: int = Field(8, ge=1, description="requests that are worked on at once; few, so that refusals are quick")
     max_waiting: int = Field(256, ge=1, description="requests that wait for their turn; more get 429")
     max_reading: int = Field(256, ge=1, description="requests whose bodies may be arriving at once; more get 429")
     max_reading_bytes: int = Field(128_000_000, ge=1, description="memory for bodies that are arriving, all together")

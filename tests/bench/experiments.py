@@ -25,7 +25,7 @@ from tests.bench.servers import WORKERS, Model, Subject
 STARTS = 10
 START_CONNECTIONS = 16
 OVERLOAD = 1.5
-OVERLOAD_CONNECTIONS = 512  # more than our limit of requests in flight, so that the limit is what answers
+OVERLOAD_CONNECTIONS = 2048  # far more than may work and wait in both workers, 528: the service refuses, not the generator
 _STEADY_CONNECTIONS = 64
 _GENERATOR_LATE_MS = 2.0
 _together: Barrier
