@@ -11,11 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from system.contracts import PROBLEM_TYPE, Problem
+from system.contracts import PROBLEM_TYPE
 from system.errors import MlSystemError, RequestRefused, Unauthorized, Unavailable
 from system.serving.exchange import Exchange
 
 _RETRY_AFTER_S = 1
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 # A 500 says no more than this; what happened stands in the log under the request's id.
 INTERNAL = "the service failed; try again, and report the request_id if it persists"
 
@@ -23,16 +24,17 @@ INTERNAL = "the service failed; try again, and report the request_id if it persi
 def problem(exchange: Exchange, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The response of one error."""
     exchange.code = code
-    document = Problem(
-        type=f"urn:ml-system:problem:{code}",
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        error=detail,
-        code=code,
-        request_id=exchange.request_id,
-    )
-    return Response(orjson.dumps(document.model_dump()), status, headers, media_type=PROBLEM_TYPE)
+    # written by hand: under overload refusals come by the thousand, and a model's validation would cost more than all else of one
+    document = {
+        "type": f"urn:ml-system:problem:{code}",
+        "title": _PHRASES[status],
+        "status": status,
+        "detail": detail,
+        "error": detail,
+        "code": code,
+        "request_id": exchange.request_id,
+    }
+    return Response(orjson.dumps(document), status, headers, media_type=PROBLEM_TYPE)
 
 
 def refused(exchange: Exchange, error: MlSystemError) -> Response:
