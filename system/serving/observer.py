@@ -27,7 +27,7 @@ _ID_HEADER = REQUEST_ID_HEADER.lower().encode()
 _TRACE_HEADER = TRACE_HEADER.encode()
 _VERSION_HEADER = MODEL_VERSION_HEADER.lower().encode()
 _VARIANT_HEADER = MODEL_VARIANT_HEADER.lower().encode()
-_SECURITY = (
+SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
@@ -108,7 +108,7 @@ class Observer:
 
     def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         headers = [
-            *_SECURITY,
+            *SECURITY,
             (_ID_HEADER, exchange.request_id.encode()),
             (_TRACE_HEADER, exchange.trace.header()),
         ]

@@ -27,9 +27,10 @@ from uvicorn.server import ServerState
 
 from system import telemetry
 from system.config import ServeSettings
-from system.contracts import REQUEST_ID_HEADER
+from system.contracts import REQUEST_ID_HEADER, TRACE_HEADER
 from system.errors import MlSystemError, Overloaded, RequestRefused, SlowRequest
 from system.serving.exchange import Exchange
+from system.serving.observer import SECURITY
 from system.serving.problems import refused
 
 log = logging.getLogger(__name__)
@@ -227,14 +228,15 @@ class Protocol(HttpToolsProtocol):
         fields = [
             *self.server_state.default_headers,
             *answer.raw_headers,
+            *SECURITY,
             (REQUEST_ID_HEADER.lower().encode(), exchange.request_id.encode()),
+            (TRACE_HEADER.encode(), exchange.trace.header()),
             (b"connection", b"close"),
         ]
         head = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % field for field in fields)]
         self._last_words = b"".join([*head, b"\r\n", bytes(answer.body)])
         telemetry.requests("OTHER", telemetry.UNMATCHED, error.status).inc()
-        fields_logged = {"trace_id": exchange.request_id, "status": error.status, "code": error.code}
-        log.info("request refused: %s", error, extra=fields_logged)
+        log.info("request refused: %s", error, extra=exchange.ids() | {"status": error.status, "code": error.code})
         if not self._in_head and self._reading_body():
             self._give_up_on_body()
         if self._unanswered == 0:
