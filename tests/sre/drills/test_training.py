@@ -54,7 +54,7 @@ def test_sabotage_is_seen(changed: dict[str, Any], outcome: Outcome) -> None:
 def test_a_training_that_failed_and_an_old_model_that_serves_are_findings() -> None:
     judged = Training().judge(Case(facts(train_exit=1, served=["2", "3"]), None, None))
     assert judged.findings[0].startswith("the training ended with 1 and promoted nothing")
-    assert "the registry names version 3, version 2, 3 serves" in judged.findings[1]
+    assert "the registry names version 3, version 2, 3 answered" in judged.findings[1]
 
 
 def test_without_answers_there_is_no_verdict() -> None:
