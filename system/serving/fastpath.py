@@ -37,10 +37,8 @@ class FastPath:
         path = scope["path"]
         try:
             if path == "/predict" and exchange.fields.get(b"content-type") in _RAW:
-                self._service.turns.refuse_if_full()  # before anything else: a refusal must cost next to nothing
                 reply = await self._service.predict(receive, exchange)
             elif path == self._v2_path and _HEADER_LENGTH in exchange.fields:
-                self._service.turns.refuse_if_full()
                 reply = await self._service.infer_v2(receive, exchange, self._model)
             else:
                 await self._app(scope, receive, send)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -60,13 +61,11 @@ class Answers:
     """What one model says about the images of one request.
 
     Attributes:
-        predictor: the model.
         probabilities: float32 (n, classes).
         rows: the same as lists; each number is exactly the float32.
         best: of each image, the index of the class with the highest probability.
     """
 
-    predictor: Predictor
     probabilities: Probabilities
     rows: list[list[float]]
     best: list[int]
@@ -167,7 +166,7 @@ class Service:
             RequestRefused: for what is wrong with the request.
             Unavailable: no model is loaded yet, too much is in flight, or the client's deadline passed.
         """
-        self.authorize(exchange)
+        self._enter(exchange)
         media_type, boundary = parse_media(exchange.fields.get(b"content-type"))
         predictor = self._assigned(exchange)
 
@@ -189,7 +188,7 @@ class Service:
 
     async def predict_v1(self, receive: Receive, exchange: Exchange, name: str) -> Reply:
         """POST /v1/models/NAME:predict. Raises as `predict` does, and ModelNotFound."""
-        self.authorize(exchange)
+        self._enter(exchange)
         v2.refuse_compressed(exchange.fields.get(b"content-encoding"))
         self.named(name)
         predictor = self._assigned(exchange)
@@ -204,7 +203,7 @@ class Service:
 
     async def infer_v2(self, receive: Receive, exchange: Exchange, name: str, version: str = "") -> Reply:
         """POST /v2/models/NAME[/versions/VERSION]/infer. Raises as `predict` does, and ModelNotFound."""
-        self.authorize(exchange)
+        self._enter(exchange)
         v2.refuse_compressed(exchange.fields.get(b"content-encoding"))
         named = self.named(name, version)
         predictor = named if version else self._assigned(exchange)
@@ -232,8 +231,12 @@ class Service:
         key = exchange.fields.get(_ASSIGNMENT, b"").decode("latin-1") or exchange.request_id
         return challenger if challenged(key, self.settings.challenger_share) else production
 
-    async def _body(self, receive: Receive, exchange: Exchange) -> bytes:
+    def _enter(self, exchange: Exchange) -> None:
+        """Let a request in that can be answered soon and has a good key; a refusal under overload must cost next to nothing."""
         self.turns.refuse_if_full()
+        self.authorize(exchange)
+
+    async def _body(self, receive: Receive, exchange: Exchange) -> bytes:
         return await self.reader.read_body(receive, exchange.fields.get(b"content-length"))
 
     async def _in_time(self, work: Coroutine[Any, Any, T], exchange: Exchange) -> T:
@@ -262,17 +265,15 @@ class Service:
         else:
             loop = asyncio.get_running_loop()
             decoded = []
-            for content, media_type in images:
-                if is_light(content, media_type):
-                    decoded.append(predictor.decode(content, media_type, max_pixels=self.settings.max_pixels))
+            for image in images:
+                decode = partial(predictor.decode, *image, max_pixels=self.settings.max_pixels)
+                if is_light(*image):
+                    decoded.append(decode())
                     await asyncio.sleep(0)  # others are served between two images of a long request
                 else:
-                    decoded.append(await loop.run_in_executor(self._decoder, self._decode, predictor, content, media_type))
+                    decoded.append(await loop.run_in_executor(self._decoder, decode))
             pixels = np.concatenate(decoded)
         return await self._infer(predictor, pixels, images, exchange, began)
-
-    def _decode(self, predictor: Predictor, content: bytes, media_type: str) -> Pixels:
-        return predictor.decode(content, media_type, max_pixels=self.settings.max_pixels)
 
     async def _infer(
         self, predictor: Predictor, pixels: Pixels, images: Sequence[Image], exchange: Exchange, began: float
@@ -314,7 +315,7 @@ class Service:
         PREDICTION_SECONDS.observe(ended - began)
         if exchange.trace.sampled:
             exchange.stages = (("decode", began, decoded), ("infer", decoded, inferred), ("record", inferred, ended))
-        return Answers(predictor, probabilities, rows, best)
+        return Answers(probabilities, rows, best)
 
 
 def _milliseconds(sent: bytes) -> int:

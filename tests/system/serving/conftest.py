@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -205,6 +206,17 @@ def running() -> Running:
             yield app.state.service, client
 
     return run
+
+
+@pytest.fixture
+async def ready(place: Place, running: Running) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
+    place.publish("4")
+    async with running(place.settings(max_body_bytes=100_000, max_pixels=1_000_000)) as (service, client):
+        service.recorder._capacity = 0  # there is no database here; the recorder has tests of its own
+        async with asyncio.timeout(10):
+            while service.loader.production is None:  # noqa: ASYNC110 - the loader tells nobody, as readiness is polled
+                await asyncio.sleep(0.01)
+        yield service, client
 
 
 class Process:

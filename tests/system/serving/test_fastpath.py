@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -21,14 +19,8 @@ V2 = "/v2/models/digits-resnet8/infer"
 
 
 @pytest.fixture
-async def service(place: Any, running: Any) -> AsyncIterator[Service]:
-    place.publish("4")
-    async with running(place.settings(max_body_bytes=100_000, max_pixels=1_000_000)) as (service, _):
-        service.recorder._capacity = 0  # there is no database here; the recorder has tests of its own
-        async with asyncio.timeout(10):
-            while service.loader.production is None:  # noqa: ASYNC110 - the loader tells nobody, as readiness is polled
-                await asyncio.sleep(0.01)
-        yield service
+def service(ready: tuple[Service, httpx.AsyncClient]) -> Service:
+    return ready[0]
 
 
 class Through:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -18,17 +17,6 @@ from system.model.transform import to_tensor
 from system.serving.service import Service
 
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-@pytest.fixture
-async def ready(place: Any, running: Any) -> AsyncIterator[tuple[Service, httpx.AsyncClient]]:
-    place.publish("4")
-    async with running(place.settings(max_body_bytes=100_000, max_pixels=1_000_000)) as (service, client):
-        service.recorder._capacity = 0  # there is no database here; the recorder has tests of its own
-        async with asyncio.timeout(10):
-            while service.loader.production is None:  # noqa: ASYNC110 - the loader tells nobody, as readiness is polled
-                await asyncio.sleep(0.01)
-        yield service, client
 
 
 @pytest.fixture
