@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -28,47 +25,24 @@ Talk = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture
-def talk(place: Any, tmp_path: Path, free_port: Callable[[], int], make_picture: Any) -> Iterator[Talk]:
+def talk(place: Any, tmp_path: Path, start: Callable[..., Any], make_picture: Any) -> Talk:
     """One conversation of `triton_client.py` with `python -m system serve`, about three images of three formats."""
     place.publish(VERSION)
     images = [tmp_path / kind for kind in ("JPEG", "PNG", "WEBP")]
     for seed, image in enumerate(images):
         image.write_bytes(make_picture(image.name, seed=seed))
-    address, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
-    environment = {**os.environ, **place.environment(), "ML_PORT": address.rpartition(":")[2]}
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "system", "serve"], env=environment, stdout=out, stderr=subprocess.STDOUT
-        )
+    server = start(place.environment())
 
     def converse(conversation: str) -> dict[str, Any]:
-        _until_ready(address, server, log)
+        server.until("/health/ready", 200, START_S)
+        address = server.base.removeprefix("http://")
         command: list[str | Path] = [sys.executable, CLIENT, conversation, address, MODEL_NAME, VERSION, KEY, *images]
         done = subprocess.run(command, capture_output=True, text=True, timeout=CLIENT_S, check=False)
-        assert done.returncode == 0, f"{done.stderr}\n{log.read_text()[-3000:]}"
+        assert done.returncode == 0, f"{done.stderr}\n{server.log.read_text()[-3000:]}"
         told: dict[str, Any] = json.loads(done.stdout)
         return told
 
-    try:
-        yield converse
-    finally:
-        server.kill()  # an orderly end would wait for the database, which is not there
-        server.wait(20)
-
-
-def _until_ready(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline, last = time.monotonic() + START_S, "nothing"
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            response = httpx.get(f"http://{address}/health/ready", timeout=5)
-        except httpx.TransportError as error:
-            last = repr(error)
-        else:
-            if response.status_code == 200:
-                return
-            last = response.text
-        time.sleep(0.05)
-    pytest.fail(f"the server was not ready within {START_S} s (last: {last})\n{log.read_text()[-3000:]}")
+    return converse
 
 
 def test_health_and_metadata(talk: Talk) -> None:
