@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import sys
 
-from sre.clock import iso
+from sre.clock import SystemClock, iso
 from sre.config import PROJECT, Settings
-from sre.evidence import bundle, text
+from sre.errors import NothingSelected
+from sre.evidence import standing, text
+from sre.evidence.schema import DrillRecord, RunRecord
 
 DRILL = "pod-recovery"
 
@@ -18,23 +20,31 @@ def between(document: str, marker: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}{match[2]}", document)
 
 
+def _drill(record: RunRecord, name: str) -> DrillRecord:
+    return next(drill for drill in record.drills if drill.name == name)
+
+
 def main() -> int:
     """Rewrite README.md."""
-    root = Settings().evidence
-    last = bundle.last_drills(root)[DRILL]
-    record = bundle.load(bundle.find(root, last.run))
+    settings = Settings()
+    root, key, now = settings.evidence, standing.known_key(settings.signing_key), SystemClock().wall()
+    newest = standing.newest(root, key)
+    if missing := {DRILL, "peak-load"} - newest.keys():
+        raise NothingSelected(f"no run of {', '.join(sorted(missing))} is signed by this machine; run `sre gameday`")
+    record = newest[DRILL]
     machine = f"{record.environment['cores']} cores, {record.environment['memory_gb']:.0f} GB"
-    peak = bundle.last_drills(root)["peak-load"].drill.facts["plan"]["seconds"]
+    peak = _drill(newest["peak-load"], "peak-load").facts["plan"]["seconds"]
     measured = f"\nLast measured {iso(record.started)[:10]} on the local target: {machine}, load generator on the same cores, "
     measured += f"peak-load for {peak:.0f} s.\nThe ten minutes of the promise: `sre drill peak-load --duration 10m`.\n"
     lines = text.run_text(record).splitlines()
     begin = next(index for index, line in enumerate(lines) if line.startswith(DRILL))
     end = next((index for index, line in enumerate(lines) if index > begin and not line.startswith("  ")), len(lines))
-    verdicts = [text.verdict_line(verdict) for verdict in last.drill.verdicts]
+    verdicts = [text.verdict_line(verdict) for verdict in _drill(record, DRILL).verdicts]
     block = "\n".join([f"$ sre drill {DRILL}", *lines[begin:end], *verdicts, lines[-1]])
+    table = standing.promise_table(standing.worst(standing.standings(root, key), now), now)
     readme = PROJECT / "README.md"
     document = readme.read_text(encoding="utf-8")
-    document = between(document, "promises", text.promise_table(bundle.promise_rows(root)) + measured)
+    document = between(document, "promises", table + measured)
     document = between(document, "terminal", f"```\n{block}\n```\n")
     readme.write_text(document, encoding="utf-8")
     return 0

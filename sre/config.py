@@ -34,6 +34,7 @@ class Settings(BaseSettings):
         home: state of the local target; everything a system writes lies below it.
         tools: Debian packages unpacked by `sre tools install`.
         evidence: one folder per run.
+        signing_key: private key that signs evidence, made at first use; the public key is beside it. Purging spares it.
         replicas: serving replicas of the local target.
     """
 
@@ -42,4 +43,5 @@ class Settings(BaseSettings):
     home: Folder = Field(default_factory=lambda: _base() / ".sre")
     tools: Folder = Field(default_factory=lambda: _base() / ".tools")
     evidence: Folder = PROJECT / "evidence"
+    signing_key: Folder = Field(default_factory=lambda known: known["home"] / "signing-key.pem")
     replicas: int = Field(3, ge=1, le=20)

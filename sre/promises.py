@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sre.errors import UsageError
 from sre.units import Comparison, Unit
@@ -21,6 +22,7 @@ class Promise:
         least: fewest samples a verdict may rest on; with fewer it is inconclusive.
         drills: names of the drills that judge it.
         runbook: file in `runbooks/` for the day that it breaks.
+        fresh_for_s: for how long evidence that it was kept counts, s.
     """
 
     id: str
@@ -31,35 +33,68 @@ class Promise:
     least: int
     drills: tuple[str, ...]
     runbook: str
+    fresh_for_s: float
+
+
+class Freshness(StrEnum):
+    """Whether evidence is young enough to say something about today."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    NEVER = "never"
 
 
 _BELOW, _AT_LEAST = Comparison.BELOW, Comparison.AT_LEAST
+_DAY = 86_400.0
+# How fast code under load, and what restarts it, changes: with every release, and there is one in most weeks.
+_RELEASE = 7 * _DAY
+# Alerts that do not come are missed by nobody, and scrape targets and rules change with every release too.
+_SILENT = 7 * _DAY
+# A model changes only by training, and each training is gated by the same number; what is left is drift of the data.
+_MODEL = 30 * _DAY
+# A restore takes a whole system's room and time; a month gives three tries before the quarter of the architecture document ends.
+_RESTORE = 30 * _DAY
+
+_DATABASE = (
+    "database-recovery", "database-hung", "database-host-lost", "database-standby-lost", "database-partition",
+    "database-etcd-lost", "database-etcd-quorum-lost", "database-disk-full", "database-lag", "database-switchover",
+)  # fmt: skip
 
 PROMISES: tuple[Promise, ...] = (
     Promise("throughput", "1000+ predictions a second, sustained", _AT_LEAST, 1000.0, Unit.PER_SECOND, 20_000,
-            ("peak-load",), "high-latency"),
+            ("peak-load",), "high-latency", _RELEASE),
     Promise("latency-p95", "95 % of predictions answered in under 500 ms", _BELOW, 0.5, Unit.SECONDS, 1000,
-            ("peak-load",), "high-latency"),
+            ("peak-load",), "high-latency", _RELEASE),
     Promise("latency-p99", "99 % of predictions answered in under 1 s", _BELOW, 1.0, Unit.SECONDS, 5000,
-            ("peak-load",), "high-latency"),
+            ("peak-load",), "high-latency", _RELEASE),
     Promise("error-rate", "fewer than 0.1 % of predictions fail under load", _BELOW, 0.001, Unit.RATIO, 5000,
-            ("peak-load",), "high-error-rate"),
+            ("peak-load",), "high-error-rate", _RELEASE),
     Promise("availability", "99.9 % of requests are served, while a replica is lost", _AT_LEAST, 0.999, Unit.RATIO, 5000,
-            ("pod-recovery",), "high-error-rate"),
+            ("pod-recovery",), "high-error-rate", _RELEASE),
     Promise("pod-recovery", "a killed replica serves again in under 30 s", _BELOW, 30.0, Unit.SECONDS, 1,
-            ("pod-recovery",), "low-replica-count"),
+            ("pod-recovery",), "low-replica-count", _RELEASE),
     Promise("alerting", "a fault raises its alert within 2 min", _BELOW, 120.0, Unit.SECONDS, 1,
-            ("alerting",), "low-replica-count"),
+            ("alerting",), "low-replica-count", _SILENT),
     Promise("alert-resolution", "an alert resolves within 2 min of the repair", _BELOW, 120.0, Unit.SECONDS, 1,
-            ("alerting",), "low-replica-count"),
+            ("alerting",), "low-replica-count", _SILENT),
+    Promise("database-recovery", "a database fault: every writer is served again in under 10 min", _BELOW, 600.0, Unit.SECONDS,
+            1, _DATABASE, "database-failover", _RELEASE),
+    Promise("database-failover", "a database fault: the next write is acknowledged in under 30 s", _BELOW, 30.0, Unit.SECONDS, 1,
+            _DATABASE, "database-failover", _RELEASE),
+    Promise("acknowledged-writes", "no acknowledged write is lost, invented or altered", _BELOW, 1.0, Unit.COUNT, 1000,
+            _DATABASE, "database-failover", _RELEASE),
+    Promise("prediction-availability", "no prediction fails because the database does", _BELOW, 1.0, Unit.COUNT, 1000,
+            _DATABASE, "database-failover", _RELEASE),
+    Promise("prediction-log", "every answered prediction reaches the log, also when the database fails", _BELOW, 1.0, Unit.COUNT,
+            1000, _DATABASE, "database-failover", _RELEASE),
     Promise("model-quality", "the model is right on at least 85 % of images it never saw", _AT_LEAST, 0.85, Unit.RATIO, 100,
-            ("training",), "model-quality"),
+            ("training",), "model-quality", _MODEL),
     Promise("restore-time", "a backup is restored and serves in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
-            ("backup-restore",), "restore"),
+            ("backup-restore",), "restore", _RESTORE),
     Promise("restore-content", "a restore holds every row and object, unaltered", _BELOW, 1.0, Unit.COUNT, 1,
-            ("backup-restore",), "restore"),
+            ("backup-restore",), "restore", _RESTORE),
     Promise("data-loss", "a restore loses less than 24 h of data", _BELOW, 86_400.0, Unit.SECONDS, 1,
-            ("backup-restore",), "restore"),
+            ("backup-restore",), "restore", _RESTORE),
 )  # fmt: skip
 
 _BY_ID = {promise.id: promise for promise in PROMISES}
@@ -75,3 +110,16 @@ def promise(promise_id: str) -> Promise:
         return _BY_ID[promise_id]
     except KeyError:
         raise UsageError(f"promise {promise_id!r} does not exist; there are {', '.join(_BY_ID)}") from None
+
+
+def freshness(row: Promise, kept_at: float | None, now: float) -> Freshness:
+    """Whether the newest evidence that a promise was kept is young enough. A time in the future is no age, so it is stale.
+
+    Args:
+        row: the promise.
+        kept_at: when it was last seen kept, seconds since the epoch; None when it never was.
+        now: seconds since the epoch.
+    """
+    if kept_at is None:
+        return Freshness.NEVER
+    return Freshness.FRESH if 0 <= now - kept_at <= row.fresh_for_s else Freshness.STALE

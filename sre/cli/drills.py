@@ -21,7 +21,9 @@ Seed = Annotated[int, typer.Option(help="Of the arrival schedule.")]
 
 def drill(
     names: Annotated[list[str] | None, typer.Argument(help="Drills to run, in this order; see --list.")] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="Show the drills, their promises and their last verdicts.")] = False,
+    show_list: Annotated[
+        bool, typer.Option("--list", help="Show the drills, their promises, and what signed evidence proves.")
+    ] = False,
     duration: Duration = None,
     rate: Rate = None,
     seed: Seed = 1,
@@ -62,30 +64,41 @@ def gameday(
 
 
 def _list(settings: Settings, *, as_json: bool) -> None:
+    from sre.clock import SystemClock, iso
     from sre.drills.catalog import DRILLS
-    from sre.evidence import bundle
-    from sre.promises import promise
+    from sre.evidence import standing
     from sre.units import show_bound
 
-    last = bundle.last_drills(settings.evidence)
-    rows = []
-    for name, kind in DRILLS.items():
-        verdicts = {verdict.promise: verdict for verdict in last[name].drill.verdicts} if name in last else {}
-        for promise_id in kind.promises:
-            row, verdict = promise(promise_id), verdicts.get(promise_id)
-            rows.append(
-                {
-                    "drill": name,
-                    "promise": row.id,
-                    "bound": f"{row.comparison} {show_bound(row.bound, row.unit)}",
-                    "last": f"{verdict.outcome.upper()} {verdict.line()}" if verdict else "never",
-                    "run": last[name].run if name in last else "",
-                }
-            )
+    now = SystemClock().wall()
+    rows = standing.standings(settings.evidence, standing.known_key(settings.signing_key))
+    rows.sort(key=lambda row: list(DRILLS).index(row.drill))
+    bounds = [f"{row.promise.comparison} {show_bound(row.promise.bound, row.promise.unit)}" for row in rows]
     if as_json:
-        output.document("sre.drills/1", {"drills": rows})
+        drills = [
+            {
+                "drill": row.drill,
+                "promise": row.promise.id,
+                "bound": bound,
+                "last": row.last(),
+                "run": row.run or "",
+                "at": None if row.at is None else iso(row.at),
+                "age_s": None if row.at is None else now - row.at,
+                "kept_at": None if row.kept_at is None else iso(row.kept_at),
+                "fresh_for_s": row.promise.fresh_for_s,
+                "freshness": row.freshness(now),
+                "proven": row.proven(now),
+            }
+            for row, bound in zip(rows, bounds, strict=True)
+        ]
+        output.document("sre.drills/1", {"drills": drills})
         return
-    output.table(("drill", "promise", "bound", "last verdict", "run"), [tuple(row.values()) for row in rows])
+    output.table(
+        ("drill", "promise", "bound", "last verdict", "age", "objective", "run"),
+        [
+            (row.drill, row.promise.id, bound, row.last(), row.age(now), row.objective(now), row.run or "")
+            for row, bound in zip(rows, bounds, strict=True)
+        ],
+    )
 
 
 def _finish(finished: object, *, as_json: bool) -> None:

@@ -27,18 +27,32 @@ def report(run: Run = None, as_json: AsJson = False) -> None:
     raise typer.Exit(record.exit_code)
 
 
-def verify(run: Run = None, as_json: AsJson = False) -> None:
-    """Check a run without trusting it: checksums, journal, and every verdict computed anew from the raw samples."""
+def verify(
+    run: Run = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUBLIC.pem", help="Public key of the signer; this machine's own when left out.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a run without trusting it: signature, every file, and every verdict computed anew from the raw samples."""
     from sre.drills.run import verify as check
+    from sre.evidence import sign
 
     folder = _folder(run)
-    wrong = check(folder)
+    path = key or sign.public_path(Settings().signing_key)
+    signer = sign.public_key(path)
+    wrong = check(folder, signer)
     if as_json:
-        output.document("sre.verify/1", {"run": folder.name, "holds": not wrong, "wrong": wrong})
+        signed = {"id": sign.key_id(signer), "file": str(path)}
+        output.document("sre.verify/1", {"run": folder.name, "key": signed, "holds": not wrong, "wrong": wrong})
         raise typer.Exit(ExitCode.CANNOT_RUN if wrong else ExitCode.KEPT)
     if wrong:
         raise EvidenceDamaged(f"{folder.name} does not hold: {'; '.join(wrong)}")
-    typer.echo(f"{folder.name} holds: every file is unaltered, every verdict follows from the raw samples")
+    whose = "which you named" if key else f"this machine's own, {path}"
+    typer.echo(
+        f"{folder.name} holds: it is signed with key {sign.key_id(signer)} ({whose}), every file is unaltered, "
+        "every verdict follows from the raw samples"
+    )
 
 
 def undo(

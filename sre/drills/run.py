@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sre.chaos.attach import end_orphans
 from sre.config import PROJECT
@@ -19,7 +20,7 @@ from sre.drills.base import Case, Context, Drill, Options, read_case
 from sre.drills.catalog import DRILLS
 from sre.drills.lifecycle import conduct
 from sre.errors import CannotRun, EvidenceDamaged, ExitCode, SreError, UndoIncomplete
-from sre.evidence import bundle, codec, journal
+from sre.evidence import attest, bundle, codec, journal, sign
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
 from sre.promises import promise
@@ -54,8 +55,9 @@ class Finished:
 
 
 def run(  # noqa: PLR0913 - each is a part of what a run is
-    drills: Sequence[Drill], target: Target, observers: Observers, *, root: Path, name: str, options: Options, narrator: Narrator
-) -> Finished:
+    drills: Sequence[Drill], target: Target, observers: Observers, *,
+    root: Path, signing_key: Path, name: str, options: Options, narrator: Narrator,
+) -> Finished:  # fmt: skip
     """Carry out drills one after the other; the first that leaves something changed, or is interrupted, is the last.
 
     Args:
@@ -63,10 +65,15 @@ def run(  # noqa: PLR0913 - each is a part of what a run is
         target: the system.
         observers: those who watch it.
         root: folder of all evidence.
+        signing_key: file of the key that signs the evidence, made when missing.
         name: of the run, becomes part of its id.
         options: for every drill.
         narrator: is told of everything.
+
+    Raises:
+        CannotRun: the signing key cannot be used; nothing was done then.
     """
+    key = sign.private_key(signing_key)
     clock = target.clock
     evidence = bundle.create(root, name, clock)
     ledger = Ledger(evidence.folder / LEDGER_NAME)
@@ -95,12 +102,16 @@ def run(  # noqa: PLR0913 - each is a part of what a run is
         outcome=outcome, exit_code=exit_code if exit_code is not None else outcome.exit_code, drills=tuple(records),
         environment=environment,
     )  # fmt: skip
-    evidence.seal(record)
+    evidence.seal(record, key)
     return Finished(record, evidence.folder)
 
 
-def verify(folder: Path) -> list[str]:
-    """Check a run as someone who trusts none of it would: files against checksums, journal chain, every verdict computed anew.
+def verify(folder: Path, key: Ed25519PublicKey) -> list[str]:
+    """Check a run as someone would who trusts its signer alone: signature, every file, journal chain, every verdict anew.
+
+    Args:
+        folder: of the run.
+        key: public key of the signer.
 
     Returns:
         What is wrong, one sentence each; empty when the evidence holds.
@@ -110,7 +121,7 @@ def verify(folder: Path) -> list[str]:
     """
     record = bundle.load(folder)
     broken_journal = journal.problems(folder / bundle.JOURNAL)
-    wrong = [*bundle.verify_checksums(folder), *broken_journal]
+    wrong = [*attest.problems(folder, record, key), *broken_journal]
     if broken_journal:
         return wrong
     events = journal.read(folder / bundle.JOURNAL)

@@ -29,10 +29,14 @@ def on_running(
 
     Raises:
         TargetUnavailable: none runs.
+        CannotRun: the signing key cannot be used.
     """
     system = target.attach(settings.home, settings.tools)
     world = World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))
-    return run.run(drills, system, world, root=settings.evidence, name=name, options=options, narrator=narrator)
+    return run.run(
+        drills, system, world, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
+        narrator=narrator,
+    )  # fmt: skip
 
 
 def gameday(settings: Settings, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:

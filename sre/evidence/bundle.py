@@ -1,36 +1,36 @@
-"""The folder of a run: where it lies, what is in it, and how to tell that nobody touched it since.
+"""The folder of a run: where it lies and what is in it.
 
     evidence/<id>/
         run.json  journal.jsonl  environment.json      the record, what happened, on what
         drills/<name>/                                 raw files: samples.bin, samples.json, chaos-journal.json, ...
         report.html  report.txt  junit.xml             rebuilt from the record and the raw files
-        checksums.sha256                               of every other file; `sha256sum -c` reads it
+        checksums.sha256                               of every file above; `sha256sum -c` reads it
+    attestation.json                               the result and every file above, signed; written last
 
-A run that was cut short has a journal and raw files and neither `run.json` nor checksums.
+A run that was cut short has a journal and raw files and is not signed: it is no evidence.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from sre.clock import Clock
 from sre.errors import EvidenceDamaged, NothingSelected, UsageError
-from sre.evidence import codec, html, junit, text
+from sre.evidence import attest, codec, html, junit, text
 from sre.evidence.files import CHECKSUMS, checksums
 from sre.evidence.journal import Journal
-from sre.evidence.schema import DrillRecord, RunRecord
-from sre.promises import PROMISES
+from sre.evidence.schema import RunRecord
 
 RUN, JOURNAL, ENVIRONMENT = "run.json", "journal.jsonl", "environment.json"
 REPORT_HTML, REPORT_TEXT, JUNIT = "report.html", "report.txt", "junit.xml"
 
 _ID = re.compile(r"\d{8}T\d{6}Z-[a-z0-9-]+")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_CHECKSUM = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
 class Bundle:
@@ -53,8 +53,8 @@ class Bundle:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def seal(self, record: RunRecord) -> None:
-        """Write the record, the reports and last the checksums; nothing in the folder may change afterwards."""
+    def seal(self, record: RunRecord, key: Ed25519PrivateKey) -> None:
+        """Write the record, the reports, the checksums and last the attestation; nothing may change afterwards."""
         self.journal.write("sealed", outcome=record.outcome, exit_code=record.exit_code)
         environment = json.dumps(codec.plain(record.environment), indent=2, allow_nan=False) + "\n"
         self._write(ENVIRONMENT, environment)
@@ -63,6 +63,7 @@ class Bundle:
         self._write(JUNIT, junit.render(record))
         self._write(REPORT_HTML, html.render(record, self.folder))
         self._write(CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in checksums(self.folder).items()))
+        attest.write(self.folder, record, key)
 
     def _write(self, name: str, content: str) -> None:
         # A tool's output may hold bytes that are no text; the record keeps them escaped, the reports show a question mark.
@@ -95,28 +96,8 @@ def create(root: Path, name: str, clock: Clock) -> Bundle:
         return Bundle(folder, clock)
 
 
-def verify_checksums(folder: Path) -> list[str]:
-    """What differs from the moment the run was sealed, one sentence per file; empty when nothing does."""
-    listing = folder / CHECKSUMS
-    if not listing.is_file():
-        return [f"{CHECKSUMS} is missing: the run was not finished, or somebody removed it"]
-    wrong, expected = [], {}
-    for number, line in enumerate(listing.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if match := _CHECKSUM.fullmatch(line):
-            expected[match[2]] = match[1]
-        else:
-            wrong.append(f"{CHECKSUMS} line {number} is not a checksum and a file name")
-    if not expected:
-        wrong.append(f"{CHECKSUMS} lists no file")
-    actual = checksums(folder)
-    wrong += [f"{name} is missing" for name in expected if name not in actual]
-    wrong += [f"{name} was altered" for name, digest in expected.items() if name in actual and actual[name] != digest]
-    wrong += [f"{name} was added after the run" for name in actual if name not in expected]
-    return wrong
-
-
 def load(folder: Path) -> RunRecord:
-    """The record of a finished run. It is parsed, not verified: see `verify_checksums`.
+    """The record of a finished run. It is parsed, not verified: see `attest.problems`.
 
     Raises:
         EvidenceDamaged: `run.json` is missing, is not a record, or points outside the run's folder.
@@ -151,7 +132,7 @@ def find(root: Path, run: str) -> Path:
     Raises:
         UsageError: there is none; the message lists the newest runs.
     """
-    for folder in (root / run, Path(run)):
+    for folder in (root / run, Path(run).absolute()):
         if run and ((folder / RUN).is_file() or (folder / JOURNAL).is_file()):
             return folder
     newest = ", ".join(path.name for path in runs(root)[:5])
@@ -168,35 +149,3 @@ def latest(root: Path) -> Path:
     for folder in runs(root):
         return folder
     raise NothingSelected(f"there is no run in {root}; start one with `sre drill NAME` or `sre gameday`")
-
-
-@dataclass(frozen=True, slots=True)
-class LastDrill:
-    """The newest finished run of a drill."""
-
-    run: str
-    drill: DrillRecord
-
-
-def last_drills(root: Path) -> dict[str, LastDrill]:
-    """The newest finished run of each drill, by the drill's name. Runs that cannot be read are passed over."""
-    newest: dict[str, LastDrill] = {}
-    for folder in runs(root):
-        try:
-            record = load(folder)
-        except EvidenceDamaged:
-            continue
-        for drill in record.drills:
-            newest.setdefault(drill.name, LastDrill(record.id, drill))
-    return newest
-
-
-def promise_rows(root: Path) -> list[text.PromiseRow]:
-    """Every promise with the newest verdict on it, for `text.promise_table`."""
-    newest = last_drills(root)
-    judged = {
-        verdict.promise: (verdict, last.run)
-        for last in sorted(newest.values(), key=lambda last: last.run)
-        for verdict in last.drill.verdicts
-    }
-    return [text.PromiseRow(promise, *judged.get(promise.id, (None, None))) for promise in PROMISES]

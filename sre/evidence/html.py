@@ -19,7 +19,7 @@ from sre.clock import iso
 from sre.errors import EvidenceDamaged, ExitCode
 from sre.evidence import chart as drawing
 from sre.evidence.codec import plain
-from sre.evidence.files import checksums
+from sre.evidence.files import ATTESTATION, CHECKSUMS, checksums
 from sre.evidence.schema import DrillRecord, RunRecord
 from sre.evidence.text import reason
 from sre.measure import samples, windows
@@ -28,7 +28,7 @@ from sre.units import Comparison, Unit, show, show_bound
 from sre.verdict import Outcome, Verdict
 
 # What exists only after the report was rendered; the rest is listed with its checksum.
-_LATER = frozenset({"report.html", "checksums.sha256"})
+_LATER = frozenset({"report.html", CHECKSUMS, ATTESTATION})
 _WIDE, _NARROW = 1000.0, 420.0
 _MOST_WINDOWS = 120
 _WORDS = {Outcome.BROKEN: "broken", Outcome.INCONCLUSIVE: "inconclusive", Outcome.ERROR: "without a verdict, because of an error"}

@@ -13,16 +13,12 @@ The functions for single lines serve the narration of a run under way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 from rich.text import Text
 
 from sre.errors import ExitCode
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
-from sre.promises import Promise
-from sre.units import show, show_bound
-from sre.verdict import Outcome, Verdict
+from sre.verdict import Verdict
 
 STYLES = {
     "KEPT": "bold green",
@@ -32,17 +28,10 @@ STYLES = {
     "ok": "green",
     "failed": "bold red",
     "skipped": "dim",
+    "proven": "green",
+    "red:": "bold red",
 }
 _WORD = re.compile(r"^(KEPT|BROKEN|INCONCLUSIVE|ERROR)\b|\b(ok|failed|skipped)$")
-
-
-@dataclass(frozen=True, slots=True)
-class PromiseRow:
-    """A promise and the newest verdict on it; verdict and run are None while it was never judged."""
-
-    promise: Promise
-    verdict: Verdict | None
-    run: str | None
 
 
 def run_text(record: RunRecord) -> str:
@@ -88,19 +77,6 @@ def verdict_line(verdict: Verdict) -> str:
 def finding_line(finding: str) -> str:
     """One finding."""
     return f"  finding       {one_line(finding)}"
-
-
-def promise_table(rows: Iterable[PromiseRow]) -> str:
-    """The promises as a Markdown table, ending in a newline; an outcome other than kept is named beside the value."""
-    lines = ["| promise | bound | last measured | evidence |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        bound = f"{row.promise.comparison} {show_bound(row.promise.bound, row.promise.unit)}"
-        measured = "never" if row.verdict is None else show(row.verdict.measured, row.verdict.unit, row.verdict.comparison)
-        if row.verdict is not None and row.verdict.outcome is not Outcome.KEPT:
-            measured += f", {row.verdict.outcome.upper()}"
-        evidence = f"`{row.run}`" if row.run else ""
-        lines.append(f"| {row.promise.sentence.replace('|', chr(92) + '|')} | {bound} | {measured} | {evidence} |")
-    return "\n".join(lines) + "\n"
 
 
 def one_line(text: str) -> str:

@@ -13,11 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sre.evidence import bundle, standing
+from sre.evidence.files import ATTESTATION
 from sre.targets.local.target import LocalTarget
 
 pytestmark = pytest.mark.local
 # From before the load begins to after the repair.
 SPAN_S = 22.0
+KEY = "signing-key.pem"
 
 
 def sre(system: LocalTarget, evidence: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -54,5 +57,8 @@ def test_undo_makes_the_system_whole_after_a_kill(system: LocalTarget, tmp_path:
     output, _ = undo.communicate(timeout=150)
     assert undo.returncode == 0, output
     assert all(replica.ready for replica in system.replicas()), system.replicas()
+    # What was not signed is no evidence, however far the run came.
+    counted = {record.id for record in standing.newest(tmp_path, standing.known_key(system.layout.home / KEY)).values()}
+    assert counted <= {folder.name for folder in bundle.runs(tmp_path) if (folder / ATTESTATION).is_file()}
     _, alive = psutil.wait_procs(helpers_of(tmp_path), timeout=15)
     assert not alive, [process.cmdline() for process in alive]

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from sre import config
 from sre.config import PROJECT, Settings, closed_to_others
+from sre.targets.local import target
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,3 +57,19 @@ def test_state_lies_in_the_project_unless_the_account_cannot_reach_it(monkeypatc
     monkeypatch.setattr(config, "PROJECT", tmp_path / "second")
     (tmp_path / "second").mkdir()
     assert Settings().home != home
+
+
+def test_the_signing_key_lies_in_the_state_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SRE_HOME", str(tmp_path / "home"))
+    assert Settings().signing_key == tmp_path / "home" / "signing-key.pem"
+    monkeypatch.setenv("SRE_SIGNING_KEY", str(tmp_path / "own.pem"))
+    assert Settings().signing_key == tmp_path / "own.pem"
+
+
+def test_purging_spares_the_signing_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SRE_HOME", str(tmp_path))
+    Settings().signing_key.write_bytes(b"key")
+    (tmp_path / "data").mkdir()
+    target.down(tmp_path, purge=True)
+    assert not (tmp_path / "data").exists()
+    assert Settings().signing_key.read_bytes() == b"key"

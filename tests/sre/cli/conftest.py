@@ -75,7 +75,10 @@ def on_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     def on_running(settings: Any, chosen: Any, *, name: str, options: Any, narrator: Any) -> Finished:
         target = MemoryTarget(Behaviour())
-        return runner.run(chosen, target, target, root=settings.evidence, name=name, options=options, narrator=narrator)
+        return runner.run(
+            chosen, target, target, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
+            narrator=narrator,
+        )  # fmt: skip
 
     def gameday(settings: Any, *, options: Any, keep: bool, narrator: Any) -> Finished:
         narrator.change("begun" if keep else "begun, will be ended")

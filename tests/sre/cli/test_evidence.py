@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from sre.cli import drills, evidence
-from sre.errors import EvidenceDamaged
+from sre.errors import CannotRun, EvidenceDamaged
+from sre.evidence import sign
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Document = Callable[[subprocess.CompletedProcess[str], str], dict[str, Any]]
@@ -42,9 +43,12 @@ def test_an_unaltered_run_holds_and_an_altered_one_does_not(
     code(lambda: drills.drill(["pod-recovery"]))
     capsys.readouterr()
     evidence.verify()
-    assert "every file is unaltered" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    public = tmp_path / "home" / "signing-key.pem.pub"
+    assert "every file is unaltered" in said
+    assert f"signed with key {sign.key_id(sign.public_key(public))} (this machine's own, {public})" in said
     assert code(lambda: evidence.verify(as_json=True)) == 0
-    capsys.readouterr()
+    assert json.loads(capsys.readouterr().out)["key"] == {"id": sign.key_id(sign.public_key(public)), "file": str(public)}
     samples = next((tmp_path / "evidence").rglob("samples.bin"))
     content = bytearray(samples.read_bytes())
     content[len(content) // 2] ^= 1
@@ -54,6 +58,32 @@ def test_an_unaltered_run_holds_and_an_altered_one_does_not(
     assert code(lambda: evidence.verify(as_json=True)) == 4
     document = json.loads(capsys.readouterr().out)
     assert (document["schema"], document["holds"]) == ("sre.verify/1", False)
+
+
+def test_another_machine_checks_with_the_public_key_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: Code
+) -> None:
+    code(lambda: drills.drill(["pod-recovery"]))
+    public = (tmp_path / "home" / "signing-key.pem.pub").rename(tmp_path / "theirs.pem")
+    monkeypatch.setenv("SRE_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(CannotRun, match=r"signing-key\.pem\.pub cannot be read .*--key"):
+        evidence.verify()
+    capsys.readouterr()
+    evidence.verify(key=public)
+    assert "(which you named)" in capsys.readouterr().out
+    sign.private_key(tmp_path / "elsewhere" / "signing-key.pem")
+    with pytest.raises(EvidenceDamaged, match=r"the signature is of key .*, not of the key it is checked with"):
+        evidence.verify()
+
+
+def test_evidence_without_a_signature_does_not_hold(capsys: pytest.CaptureFixture[str], tmp_path: Path, code: Code) -> None:
+    code(lambda: drills.drill(["pod-recovery"]))
+    next((tmp_path / "evidence").rglob("attestation.json")).unlink()
+    with pytest.raises(EvidenceDamaged, match="does not hold: it is not signed"):
+        evidence.verify()
+    capsys.readouterr()
+    assert code(lambda: evidence.verify(as_json=True)) == 4
+    assert json.loads(capsys.readouterr().out)["holds"] is False
 
 
 def test_a_run_that_left_nothing_has_nothing_to_undo(capsys: pytest.CaptureFixture[str], code: Code) -> None:

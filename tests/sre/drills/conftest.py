@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sre.drills import run
 from sre.drills.base import Case, Context, Drill, Options, read_case
+from sre.evidence import sign
 from sre.evidence.journal import Journal
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
@@ -51,6 +53,12 @@ class Ran:
     record: RunRecord
     target: MemoryTarget
     watcher: Watcher
+    signing_key: Path
+
+    @property
+    def key(self) -> Ed25519PublicKey:
+        """Of whoever signed the evidence."""
+        return sign.public_key(sign.public_path(self.signing_key))
 
     @property
     def drill(self) -> DrillRecord:
@@ -81,6 +89,7 @@ class RunDrills(Protocol):
         after: Mapping[str, Changes] | None = None,
         hear: Callable[[str], None] = lambda _: None,
         options: Options | None = None,
+        target: MemoryTarget | None = None,
     ) -> Ran: ...
 
 
@@ -92,13 +101,15 @@ def run_drills(tmp_path: Path) -> RunDrills:
         after: Mapping[str, Changes] | None = None,
         hear: Callable[[str], None] = lambda _: None,
         options: Options | None = None,
+        target: MemoryTarget | None = None,
     ) -> Ran:
-        target = MemoryTarget(behaviour)
+        target = target or MemoryTarget(behaviour)
         watcher = Watcher(target.behaviour, after or {}, hear)
         finished = run.run(
-            drills, target, target, root=tmp_path / "evidence", name="test", options=options or Options(), narrator=watcher
-        )
-        return Ran(finished.folder, finished.record, target, watcher)
+            drills, target, target, root=tmp_path / "evidence", signing_key=tmp_path / "key.pem", name="test",
+            options=options or Options(), narrator=watcher,
+        )  # fmt: skip
+        return Ran(finished.folder, finished.record, target, watcher, tmp_path / "key.pem")
 
     return go
 

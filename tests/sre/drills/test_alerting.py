@@ -33,7 +33,7 @@ def test_an_alert_that_fires_and_resolves_keeps_both_promises(run_drills: RunDri
     assert ran.drill.fault.end == pytest.approx(ran.drill.fault.start + fired, abs=0.01)
     assert ran.drill.findings == ()
     assert ran.pending() == 0
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_the_load_outlasts_both_watches() -> None:
@@ -79,7 +79,7 @@ def test_sabotage_never_ends_as_kept_and_is_undone(
     assert ran.step("undo").result == "ok"
     assert ran.pending() == 0
     assert all(replica.ready for replica in ran.target.replicas())
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_a_load_that_ends_while_the_alert_is_awaited_leaves_no_verdict(run_drills: RunDrills) -> None:
@@ -93,4 +93,4 @@ def test_an_alert_without_a_runbook_and_one_that_fires_along_are_findings(run_dr
     ran = run_drills(Alerting(), behaviour=Behaviour(runbook="", others=("HighErrorRate",)))
     assert ran.drill.findings == ("LowReplicaCount names no runbook", "HighErrorRate fired too")
     assert ran.verdict("alerting").outcome is Outcome.KEPT
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []

@@ -78,7 +78,7 @@ def test_a_target_without_backups_cannot_run_it(run_drills: RunDrills) -> None:
     ran = run_drills(BackupRestore())
     assert ran.record.exit_code == ExitCode.CANNOT_RUN
     assert "target memory cannot do backups" in ran.step("preflight").detail
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_a_target_that_only_claims_to_have_backups_cannot_run_it_either(make_context: Callable[..., Context]) -> None:

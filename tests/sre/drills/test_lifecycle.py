@@ -93,7 +93,7 @@ def test_an_interrupt_undoes_and_says_so(run_drills: RunDrills, words: str) -> N
     assert ran.step("undo").result == "ok"
     assert ran.pending() == 0
     assert all(replica.ready for replica in ran.target.replicas())
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_an_interrupt_while_a_replica_is_frozen_thaws_it(run_drills: RunDrills) -> None:
@@ -107,7 +107,7 @@ def test_an_interrupt_while_a_replica_is_frozen_thaws_it(run_drills: RunDrills) 
     assert all(replica.ready for replica in ran.target.replicas())
     assert ran.drill.fault is not None
     assert ran.drill.fault.end is not None
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_an_undo_that_fails_ends_the_run_with_its_own_exit_code(run_drills: RunDrills) -> None:
@@ -116,7 +116,7 @@ def test_an_undo_that_fails_ends_the_run_with_its_own_exit_code(run_drills: RunD
     assert [drill.name for drill in ran.record.drills] == ["pod-recovery"]
     assert ran.step("undo").result == "failed"
     assert ran.step("undo").detail.startswith("still changed: wait until serving-2 is ready again: ")
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_an_undo_that_fails_after_an_interrupt_is_the_worse_news(run_drills: RunDrills) -> None:
@@ -244,4 +244,4 @@ def test_a_judge_without_verdicts_is_inconclusive(run_drills: RunDrills) -> None
 
     ran = run_drills(Silent(), options=Options(seconds=2.0))
     assert ran.record.exit_code == ExitCode.INCONCLUSIVE
-    assert run.verify(ran.folder) != []
+    assert run.verify(ran.folder, ran.key) != []

@@ -29,7 +29,7 @@ def test_a_thousand_a_second_is_kept(run_drills: RunDrills) -> None:
     assert ran.drill.findings == ()
     assert ran.drill.fault is None
     assert ran.step("steady").seconds == 5.0
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_the_load_is_that_of_the_promise_unless_the_options_say_otherwise() -> None:
@@ -40,7 +40,7 @@ def test_the_load_is_that_of_the_promise_unless_the_options_say_otherwise() -> N
 def test_too_short_a_load_is_inconclusive(run_drills: RunDrills) -> None:
     ran = run_drills(PeakLoad(), options=Options(seconds=5.0))
     assert ran.record.exit_code == ExitCode.INCONCLUSIVE
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 SABOTAGE: list[tuple[str, Behaviour, Mapping[str, Mapping[str, Any]], ExitCode, str]] = [
@@ -72,7 +72,7 @@ def test_sabotage_never_ends_as_kept(
     assert ran.record.exit_code == exit_code
     assert words in ran.text
     assert ran.step("undo").result == "ok"
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_a_rate_below_the_promise_breaks_it(run_drills: RunDrills) -> None:

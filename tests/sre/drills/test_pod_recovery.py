@@ -31,7 +31,7 @@ def test_a_killed_replica_is_measured_until_full_service(run_drills: RunDrills) 
     assert ran.drill.fault.name == "SIGKILL serving-2"
     assert ran.drill.fault.end == pytest.approx(ran.drill.fault.start + verdict.measured)
     assert ran.target.replicas()[1].restarts == 1
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_the_replica_of_the_options_is_killed(run_drills: RunDrills) -> None:
@@ -46,7 +46,7 @@ def test_what_users_lost_is_told(run_drills: RunDrills) -> None:
     assert ran.verdict("pod-recovery").outcome is Outcome.KEPT
     assert ran.verdict("availability").outcome is Outcome.BROKEN
     assert any(finding.startswith("users lost ") for finding in ran.drill.findings)
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 SABOTAGE: list[tuple[str, Behaviour, Mapping[str, Mapping[str, Any]], ExitCode, str]] = [
@@ -80,7 +80,7 @@ def test_sabotage_never_ends_as_kept_and_is_undone(
     assert ran.step("undo").result == "ok"
     assert ran.pending() == 0
     assert all(replica.ready for replica in ran.target.replicas())
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_a_replica_that_never_returns_is_broken_and_still_changed(run_drills: RunDrills) -> None:
@@ -90,7 +90,7 @@ def test_a_replica_that_never_returns_is_broken_and_still_changed(run_drills: Ru
     assert ran.verdict("pod-recovery").why == "full service was not seen in 70.1 s"
     assert "serving-2 was not ready within 90 s" in ran.step("undo").detail
     assert ran.pending() == 1
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_a_load_that_ends_before_the_drill_leaves_no_verdict_on_the_recovery(run_drills: RunDrills) -> None:
@@ -126,7 +126,7 @@ def test_an_experiment_that_chaos_toolkit_calls_completed_does_not_pass(
     assert words in ran.step("inject").detail
     assert ran.step("recover").result == "skipped"
     assert ran.pending() == 0
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def _merge(document: Any, edit: Any) -> None:

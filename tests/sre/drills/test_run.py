@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sre.drills.base import Options
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
 from sre.errors import CannotRun, EvidenceDamaged, ExitCode, TargetUnavailable, UndoIncomplete
-from sre.evidence.files import CHECKSUMS, checksums
+from sre.evidence import attest, bundle, sign
 from sre.evidence.journal import FIRST
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Ledger
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def kept(run_drills: RunDrills) -> Ran:
     ran = run_drills(PodRecovery())
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
     return ran
 
 
@@ -51,7 +52,7 @@ def test_a_run_of_several_drills_is_one_folder_with_one_outcome(run_drills: RunD
     assert ran.record.title == "pod-recovery, peak-load, alerting"
     assert ran.watcher.drills[0] == "pod-recovery on memory: a killed replica serves again in under 30 s"
     assert {path.name for path in (ran.folder / "drills").iterdir()} == {"pod-recovery", "peak-load", "alerting"}
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_the_worst_drill_decides(run_drills: RunDrills) -> None:
@@ -74,15 +75,46 @@ def test_a_run_of_nothing_is_inconclusive(run_drills: RunDrills) -> None:
     assert run_drills().record.exit_code == ExitCode.INCONCLUSIVE
 
 
+def test_a_signing_key_that_cannot_be_used_is_told_before_anything_is_done(run_drills: RunDrills, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_bytes(b"")
+    with pytest.raises(CannotRun, match=r"the signing key .*key\.pem"):
+        run_drills(PodRecovery())
+    assert not (tmp_path / "evidence").exists()
+
+
 def test_a_flipped_byte_in_the_samples_is_found(kept: Ran) -> None:
     _flip(kept.folder / "drills/pod-recovery/samples.bin")
-    assert run.verify(kept.folder) == ["drills/pod-recovery/samples.bin was altered"]
+    assert run.verify(kept.folder, kept.key) == ["drills/pod-recovery/samples.bin was altered"]
 
 
-def test_altered_samples_are_found_although_the_forger_made_new_checksums(kept: Ran) -> None:
+def test_each_of_1000_single_byte_changes_is_found(run_drills: RunDrills) -> None:
+    ran = run_drills(PodRecovery(), options=Options(seconds=20.0, rate=50.0))
+    assert run.verify(ran.folder, ran.key) == []
+    files = sorted(path for path in ran.folder.rglob("*") if path.is_file() and path.stat().st_size)
+    assert {"attestation.json", "run.json", "samples.bin", "report.html"} <= {path.name for path in files}
+    changes = random.Random(20_261_124)
+    missed = []
+    for number in range(1000):
+        # One file after the other, so that the signature is hit as often as the samples.
+        path = files[number % len(files)]
+        content = path.read_bytes()
+        place, altered = changes.randrange(len(content)), bytearray(content)
+        altered[place] ^= changes.randrange(1, 256)
+        path.write_bytes(altered)
+        try:
+            if not run.verify(ran.folder, ran.key):
+                missed.append(f"{path.name} at {place}")
+        except EvidenceDamaged:
+            pass
+        path.write_bytes(content)
+    assert missed == []
+    assert run.verify(ran.folder, ran.key) == []
+
+
+def test_altered_samples_are_found_although_the_forger_holds_the_key(kept: Ran) -> None:
     _edit_samples(kept.folder, lambda samples: samples["failure"].__setitem__(slice(2400, 2600), 1))
-    _seal_again(kept.folder)
-    assert run.verify(kept.folder) == [
+    _seal_again(kept)
+    assert run.verify(kept.folder, kept.key) == [
         "pod-recovery: the verdicts computed from the raw files are not those that were recorded",
         "pod-recovery: the findings computed from the raw files are not those that were recorded",
     ]
@@ -91,15 +123,17 @@ def test_altered_samples_are_found_although_the_forger_made_new_checksums(kept: 
 def test_samples_that_were_removed_are_found(kept: Ran) -> None:
     for name in ("samples.bin", "samples.json"):
         (kept.folder / "drills/pod-recovery" / name).unlink()
-    _seal_again(kept.folder)
-    (wrong,) = run.verify(kept.folder)
+    _seal_again(kept)
+    (wrong,) = run.verify(kept.folder, kept.key)
     assert wrong.startswith("pod-recovery: its verdicts cannot be computed from what is there (StepFailed(")
 
 
-def test_an_edited_verdict_is_found_although_the_forger_made_new_checksums(kept: Ran) -> None:
+def test_an_edited_verdict_is_found_although_the_forger_holds_the_key(kept: Ran) -> None:
     _edit_record(kept.folder, lambda record: record["drills"][0]["verdicts"][0].update(measured=0.4))
-    _seal_again(kept.folder)
-    assert run.verify(kept.folder) == ["pod-recovery: the verdicts computed from the raw files are not those that were recorded"]
+    _seal_again(kept)
+    assert run.verify(kept.folder, kept.key) == [
+        "pod-recovery: the verdicts computed from the raw files are not those that were recorded"
+    ]
 
 
 def _all_kept(record: dict[str, Any]) -> None:
@@ -129,12 +163,12 @@ FORGERIES: list[tuple[str, Callable[[dict[str, Any]], None], str]] = [
 
 
 @pytest.mark.parametrize(("forge", "words"), [row[1:] for row in FORGERIES], ids=[row[0] for row in FORGERIES])
-def test_a_forged_record_is_found_although_its_checksums_are_new(
+def test_a_forged_record_is_found_although_it_is_signed_anew(
     broken: Ran, forge: Callable[[dict[str, Any]], None], words: str
 ) -> None:
     _edit_record(broken.folder, forge)
-    _seal_again(broken.folder)
-    assert any(words in wrong for wrong in run.verify(broken.folder))
+    _seal_again(broken)
+    assert any(words in wrong for wrong in run.verify(broken.folder, broken.key))
 
 
 def test_a_failed_step_that_was_made_a_success_is_found(run_drills: RunDrills) -> None:
@@ -146,8 +180,8 @@ def test_a_failed_step_that_was_made_a_success_is_found(run_drills: RunDrills) -
         record["drills"][0]["steps"][4].update(result="ok", detail="3 of 3 ready")
 
     _edit_record(ran.folder, forge)
-    _seal_again(ran.folder)
-    assert "pod-recovery: the steps of the record are not those of the journal" in run.verify(ran.folder)
+    _seal_again(ran)
+    assert "pod-recovery: the steps of the record are not those of the journal" in run.verify(ran.folder, ran.key)
 
 
 def test_an_edited_fact_in_the_journal_breaks_its_chain(kept: Ran) -> None:
@@ -155,15 +189,15 @@ def test_an_edited_fact_in_the_journal_breaks_its_chain(kept: Ran) -> None:
     text = journal.read_text(encoding="utf-8")
     journal.write_text(text.replace('"name": "fault_at", "value": 10', '"name": "fault_at", "value": 20'), encoding="utf-8")
     assert journal.read_text(encoding="utf-8") != text
-    wrong = run.verify(kept.folder)
+    wrong = run.verify(kept.folder, kept.key)
     assert wrong[0] == "journal.jsonl was altered"
     assert "does not follow from the line before it" in wrong[1]
 
 
-def test_an_edited_fact_is_found_although_chain_and_checksums_are_new(broken: Ran) -> None:
+def test_an_edited_fact_is_found_although_chain_and_signature_are_new(broken: Ran) -> None:
     _edit_fact(broken.folder, "fault_at", lambda value: value + 15.0)
-    _seal_again(broken.folder)
-    assert run.verify(broken.folder) == ["pod-recovery: the facts of the record are not those of the journal"]
+    _seal_again(broken)
+    assert run.verify(broken.folder, broken.key) == ["pod-recovery: the facts of the record are not those of the journal"]
 
 
 def test_a_fact_edited_in_journal_and_record_no_longer_gives_the_verdict(broken: Ran) -> None:
@@ -172,21 +206,23 @@ def test_a_fact_edited_in_journal_and_record_no_longer_gives_the_verdict(broken:
         broken.folder,
         lambda record: record["drills"][0]["facts"].update(fault_at=record["drills"][0]["facts"]["fault_at"] + 15.0),
     )
-    _seal_again(broken.folder)
-    assert "pod-recovery: the verdicts computed from the raw files are not those that were recorded" in run.verify(broken.folder)
+    _seal_again(broken)
+    assert "pod-recovery: the verdicts computed from the raw files are not those that were recorded" in run.verify(
+        broken.folder, broken.key
+    )
 
 
 def test_facts_that_a_judge_cannot_use_are_told(kept: Ran) -> None:
     _edit_fact(kept.folder, "looks", lambda _: [["soon", 3]])
     _edit_record(kept.folder, lambda record: record["drills"][0]["facts"].update(looks=[["soon", 3]]))
-    _seal_again(kept.folder)
-    assert any("cannot be computed from what is there" in wrong for wrong in run.verify(kept.folder))
+    _seal_again(kept)
+    assert any("cannot be computed from what is there" in wrong for wrong in run.verify(kept.folder, kept.key))
 
 
 def test_a_run_that_never_ended_cannot_be_verified(kept: Ran) -> None:
     (kept.folder / "run.json").unlink()
     with pytest.raises(EvidenceDamaged, match="the run did not finish"):
-        run.verify(kept.folder)
+        run.verify(kept.folder, kept.key)
 
 
 def _killed(kept: Ran, process: str, handle: str | None) -> None:
@@ -276,7 +312,6 @@ def _rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> 
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _seal_again(folder: Path) -> None:
-    (folder / CHECKSUMS).write_text(
-        "".join(f"{digest}  {name}\n" for name, digest in checksums(folder).items()), encoding="utf-8"
-    )
+def _seal_again(ran: Ran) -> None:
+    """Sign what is there now, as a forger who holds the key would."""
+    attest.write(ran.folder, bundle.load(ran.folder), sign.private_key(ran.signing_key))

@@ -69,7 +69,7 @@ def test_a_target_that_cannot_train_cannot_run_it(run_drills: RunDrills) -> None
     ran = run_drills(Training())
     assert ran.record.exit_code == ExitCode.CANNOT_RUN
     assert "target memory cannot do training" in ran.step("preflight").detail
-    assert run.verify(ran.folder) == []
+    assert run.verify(ran.folder, ran.key) == []
 
 
 def test_a_target_that_only_claims_to_train_cannot_run_it_either(make_context: Callable[..., Context]) -> None:

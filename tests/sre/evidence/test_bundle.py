@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sre.clock import Clock
 from sre.errors import EvidenceDamaged, NothingSelected, UsageError
 from sre.evidence import bundle, codec, journal
 from sre.evidence.schema import DrillRecord, RunRecord
-from sre.verdict import Outcome, Verdict
 
 
 @pytest.fixture
@@ -21,13 +21,14 @@ def sealed(tmp_path: Path, clock: Clock, make_run: Callable[..., RunRecord], wri
     made = bundle.create(tmp_path / "evidence", "pod-recovery", clock)
     made.journal.write("started")
     write_recording(made.drill_folder("pod-recovery"), rate=20.0, seconds=30.0)
-    made.seal(make_run(id=made.id))
+    made.seal(make_run(id=made.id), Ed25519PrivateKey.generate())
     return made.folder
 
 
 def test_a_sealed_run_holds_every_file_and_loads_back(sealed: Path, make_run: Callable[..., RunRecord]) -> None:
     assert sealed.name == "20260101T120000Z-pod-recovery"
     assert sorted(path.relative_to(sealed).as_posix() for path in sealed.rglob("*") if path.is_file()) == [
+        "attestation.json",
         "checksums.sha256",
         "drills/pod-recovery/samples.bin",
         "drills/pod-recovery/samples.json",
@@ -39,7 +40,6 @@ def test_a_sealed_run_holds_every_file_and_loads_back(sealed: Path, make_run: Ca
         "run.json",
     ]
     assert bundle.load(sealed) == make_run()
-    assert bundle.verify_checksums(sealed) == []
     assert [entry["event"] for entry in journal.read(sealed / bundle.JOURNAL)] == ["started", "sealed"]
     assert json.loads((sealed / bundle.ENVIRONMENT).read_text(encoding="utf-8"))["commit"] == "3f1c2ab"
 
@@ -62,46 +62,6 @@ def test_two_runs_in_one_second_have_two_folders(tmp_path: Path, clock: Clock) -
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, clock: Clock, name: str) -> None:
     with pytest.raises(UsageError, match="not usable"):
         bundle.create(tmp_path, name, clock)
-
-
-def test_sabotage_altered_byte(sealed: Path) -> None:
-    samples = sealed / "drills/pod-recovery/samples.bin"
-    content = bytearray(samples.read_bytes())
-    content[1000] ^= 1
-    samples.write_bytes(content)
-    assert bundle.verify_checksums(sealed) == ["drills/pod-recovery/samples.bin was altered"]
-
-
-def test_sabotage_removed_file(sealed: Path) -> None:
-    (sealed / "drills/pod-recovery/samples.json").unlink()
-    assert bundle.verify_checksums(sealed) == ["drills/pod-recovery/samples.json is missing"]
-
-
-def test_sabotage_extra_file(sealed: Path) -> None:
-    (sealed / "drills/pod-recovery/better.bin").write_bytes(b"")
-    assert bundle.verify_checksums(sealed) == ["drills/pod-recovery/better.bin was added after the run"]
-
-
-def test_sabotage_verdict_edited(sealed: Path) -> None:
-    record = bundle.load(sealed)
-    drill = record.drills[0]
-    kept = replace(drill, outcome=Outcome.KEPT, verdicts=tuple(replace(v, outcome=Outcome.KEPT) for v in drill.verdicts))
-    forged = replace(record, outcome=Outcome.KEPT, exit_code=0, drills=(kept,))
-    (sealed / bundle.RUN).write_text(codec.dump(forged), encoding="utf-8")
-    assert bundle.verify_checksums(sealed) == ["run.json was altered"]
-
-
-@pytest.mark.parametrize(("content", "message"), [("", "lists no file"), ("rubbish\n", "line 1 is not a checksum")])
-def test_sabotage_checksums_replaced(sealed: Path, content: str, message: str) -> None:
-    (sealed / "checksums.sha256").write_text(content, encoding="utf-8")
-    problems = bundle.verify_checksums(sealed)
-    assert message in problems[0]
-    assert "run.json was added after the run" in problems
-
-
-def test_sabotage_checksums_removed(sealed: Path) -> None:
-    (sealed / "checksums.sha256").unlink()
-    assert "is missing" in bundle.verify_checksums(sealed)[0]
 
 
 def test_sabotage_wrong_schema_number(sealed: Path) -> None:
@@ -133,9 +93,11 @@ def test_a_run_that_was_cut_short_is_found_and_is_not_loaded(tmp_path: Path, clo
         bundle.load(made.folder)
 
 
-def test_a_run_is_found_by_id_and_by_path(sealed: Path) -> None:
+def test_a_run_is_found_by_id_and_by_path(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bundle.find(sealed.parent, sealed.name) == sealed
     assert bundle.find(sealed.parent / "elsewhere", str(sealed)) == sealed
+    monkeypatch.chdir(sealed)
+    assert bundle.find(sealed.parent / "elsewhere", ".").name == sealed.name
 
 
 @pytest.mark.parametrize("run", ["", "20250101T000000Z-gameday"])
@@ -155,26 +117,3 @@ def test_the_newest_run_comes_first(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "evidence" / "notes").mkdir()
     assert bundle.runs(tmp_path / "evidence") == [newer.folder, older.folder]
     assert bundle.latest(tmp_path / "evidence") == newer.folder
-
-
-def test_the_last_verdicts_come_from_the_newest_finished_run(
-    tmp_path: Path,
-    clock: Clock,
-    make_run: Callable[..., RunRecord],
-    make_drill: Callable[..., DrillRecord],
-    make_verdict: Callable[..., Verdict],
-) -> None:
-    for measured in (9.0, 6.0):
-        made = bundle.create(tmp_path, "gameday", clock)
-        made.seal(make_run(id=made.id, drills=(make_drill(verdicts=(make_verdict(measured=measured),)),)))
-        clock.sleep(1.0)
-    newest = made.id
-    damaged = bundle.create(tmp_path, "gameday", clock)
-    (damaged.folder / bundle.RUN).write_text("{}", encoding="utf-8")
-    last = bundle.last_drills(tmp_path)
-    assert list(last) == ["pod-recovery"]
-    assert last["pod-recovery"].run == newest
-    assert last["pod-recovery"].drill.verdicts[0].measured == 6.0
-    rows = {row.promise.id: row for row in bundle.promise_rows(tmp_path)}
-    assert (rows["pod-recovery"].verdict, rows["pod-recovery"].run) == (last["pod-recovery"].drill.verdicts[0], newest)
-    assert (rows["throughput"].verdict, rows["throughput"].run) == (None, None)

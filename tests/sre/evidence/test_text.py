@@ -6,7 +6,6 @@ import pytest
 
 from sre.evidence import codec, text
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
-from sre.promises import promise
 from sre.verdict import Outcome, Verdict
 
 EXPECTED = """\
@@ -71,21 +70,6 @@ def test_a_tools_output_cannot_move_the_cursor(
 def test_no_value_reads_as_no_data(make_verdict: Callable[..., Verdict]) -> None:
     line = text.verdict_line(make_verdict(outcome=Outcome.INCONCLUSIVE, measured=None, n=0, why=""))
     assert line == "INCONCLUSIVE  pod-recovery      no data of 30 s         n 0"
-
-
-def test_the_promise_table(make_verdict: Callable[..., Verdict]) -> None:
-    rows = (
-        text.PromiseRow(promise("pod-recovery"), make_verdict(), "20260101T120000Z-gameday"),
-        text.PromiseRow(promise("alerting"), make_verdict(outcome=Outcome.BROKEN, measured=130.0), "20260101T120000Z-gameday"),
-        text.PromiseRow(promise("availability"), None, None),
-    )
-    assert text.promise_table(rows) == (
-        "| promise | bound | last measured | evidence |\n"
-        "| --- | --- | --- | --- |\n"
-        "| a killed replica serves again in under 30 s | < 30 s | 6.4 s | `20260101T120000Z-gameday` |\n"
-        "| a fault raises its alert within 2 min | < 2 min | 130.0 s, BROKEN | `20260101T120000Z-gameday` |\n"
-        "| 99.9 % of requests are served, while a replica is lost | >= 99.9 % | never |  |\n"
-    )
 
 
 def test_the_result_of_a_run_is_the_end_of_its_text(make_run: Callable[..., RunRecord]) -> None:
