@@ -11,11 +11,10 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
 from prometheus_client import (
@@ -31,10 +30,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
 SERVICE = "ml-api"
 EXPOSITION_TYPE = CONTENT_TYPE_LATEST
 STAGES = ("preprocess", "inference", "postprocess")
@@ -45,8 +40,6 @@ CONFIDENCE_EDGES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 BRIGHTNESS_EDGES = tuple(float(edge) for edge in range(16, 256, 16))
 BYTES_EDGES = tuple(1000.0 * 2**power for power in range(14))  # 1 KB to 8 MB
 
-_INPUTS_EVERY = 16
-_GRID = 32  # rows and columns of a larger image that are enough for its mean
 _BEGAN_S = time.monotonic()
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -67,10 +60,11 @@ PREDICTION_SECONDS = Histogram(
 )
 PREDICTIONS = Counter("model_predictions_total", "Images predicted", ["model_version"], registry=REGISTRY)
 MODEL_VERSION = Gauge("model_version", "Version that is served; 0 while none is", registry=REGISTRY, multiprocess_mode="livemax")
-_STAGE_SECONDS = Histogram(
+STAGE_SECONDS = Histogram(
     "request_stage_duration_seconds", "One stage of a prediction", ["stage"], buckets=STAGE_EDGES_S, registry=REGISTRY
 )
-STAGE_SECONDS = {stage: _STAGE_SECONDS.labels(stage) for stage in STAGES}
+for _stage in STAGES:
+    STAGE_SECONDS.labels(_stage)
 RECORDS_WRITTEN = Counter("model_prediction_records_written_total", "Predictions written to the database", registry=REGISTRY)
 RECORDS_DROPPED = Counter(
     "model_prediction_records_dropped_total", "Predictions that never reached the database", registry=REGISTRY
@@ -112,31 +106,13 @@ INPUT_BYTES = Histogram(
 )
 
 
-@cache
-def requests(method: str, path: str, status: int) -> Counter:
-    """The child of `http_requests_total`, looked up once. `path` is a route, never what the client sent."""
-    return REQUESTS.labels(method, path, str(status))
-
-
-@cache
-def request_seconds(path: str) -> Histogram:
-    """The child of `http_request_duration_seconds`."""
-    return REQUEST_SECONDS.labels(path)
-
-
-@cache
-def request_errors(path: str, status: int) -> Counter:
-    """The child of `http_request_errors_total`."""
-    return REQUEST_ERRORS.labels(path, str(status))
-
-
 def expect(path: str) -> None:
     """Show what promises rest on for one predicting route: a counter that first appears as 1 has no increase in Prometheus."""
-    for status in (200, 429, 500, 503):
-        requests("POST", path, status)
-    for status in (429, 500, 503):
-        request_errors(path, status)
-    request_seconds(path)
+    for status in ("200", "429", "500", "503"):
+        REQUESTS.labels("POST", path, status)
+    for status in ("429", "500", "503"):
+        REQUEST_ERRORS.labels(path, status)
+    REQUEST_SECONDS.labels(path)
 
 
 expect("/predict")
@@ -147,39 +123,6 @@ async def report_in_flight(in_flight: Callable[[], int], every_s: float = 1.0) -
     while True:
         IN_FLIGHT.set(in_flight())
         await asyncio.sleep(every_s)
-
-
-class ModelMetrics:
-    """What one loaded model counts, its children looked up once. All of them are there, as 0, before its first answer."""
-
-    def __init__(self, version: str, labels: Sequence[str]) -> None:
-        self._predicted = PREDICTIONS.labels(version).inc
-        self._classes = [PREDICTED_CLASSES.labels(version, label).inc for label in labels]
-        self._confident = CONFIDENCE.labels(version).observe
-        self._brightness = INPUT_BRIGHTNESS.labels(version).observe
-        self._size = INPUT_BYTES.labels(version).observe
-        self._unseen = _INPUTS_EVERY  # the first one is looked at
-
-    def answered(self, best: int, confidence: float) -> None:
-        """Count one image's answer: the index of its best class, and that class's probability."""
-        self._predicted()
-        self._classes[best]()
-        self._confident(confidence)
-
-    def saw(self, images: npt.NDArray[np.uint8], size_bytes: int) -> None:
-        """Look at the inputs of one request, which is done for one image in 16: enough to see a drift, too few to cost.
-
-        Args:
-            images: uint8 (n, side, side, 3), n >= 1.
-            size_bytes: of all of them together, as they were sent.
-        """
-        count, side = images.shape[:2]
-        self._unseen += count
-        if self._unseen >= _INPUTS_EVERY:
-            self._unseen = 0
-            step = max(1, side // _GRID)
-            self._brightness(float(images[-1, ::step, ::step].mean()))
-            self._size(size_bytes / count)
 
 
 _served: list[Gauge] = []

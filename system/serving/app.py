@@ -3,7 +3,7 @@
 A request passes, from the outside in:
 
     protocol.py    one connection: limits on the head, the instant of arrival
-    observer.py    request id, trace, metrics, log line, headers; anything unexpected becomes a 500
+    observer.py    request id, trace, metrics (meters.py), log line, headers; anything unexpected becomes a 500
     fastpath.py    a raw image or a binary tensor goes straight to service.py, anything else through
     routes.py      the HTTP interface and its OpenAPI document (metadata.py, problems.py: every error in one shape)
     service.py     one request: key (auth.py), body (limits.py), its turn (turns.py), media (images.py, v1.py, v2.py), record

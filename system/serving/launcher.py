@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -26,6 +27,8 @@ DRAIN_S = 20
 _KEEP_ALIVE_S = 75  # longer than the ingress keeps its side, so that it never writes into a closing connection
 _BACKLOG = 2048
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_ACCEPTED_AT_ONCE = 64
+_ACCEPT_PAUSE_S = 1.0
 _OTHER_FILES = 256  # that a process has open besides its connections
 
 
@@ -39,6 +42,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._arriving: set[asyncio.Task[Any]] = set()
         service.turns.in_flight = self.server_state.tasks.__len__
 
     @contextmanager
@@ -56,8 +60,38 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Listen by a reader of our own: libuv takes one connection in a pass of its loop, and a pass of a busy one is long."""
+        await super().startup([])
         self._sweeper = asyncio.create_task(self._sweep())
+        for listener in sockets or []:
+            listener.setblocking(False)
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no file or no memory is left: not to be asked again in every pass
+                log.error("no connection is taken for %.0f s: %s", _ACCEPT_PAUSE_S, error.strerror)  # noqa: TRY400
+                loop.remove_reader(listener)
+                loop.call_later(_ACCEPT_PAUSE_S, self._accept_again, listener)
+                return
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:  # else it was closed meanwhile
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _protocol(self) -> asyncio.Protocol:
+        state, app_state = self.server_state, self.lifespan.state
+        return Protocol(self._service.settings, config=self.config, server_state=state, app_state=app_state)
 
     async def _sweep(self) -> None:
         while True:
@@ -67,6 +101,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Balancers get time to learn of it: connections are still taken, and closed by their answers, before the port closes."""
         await asyncio.sleep(self._service.settings.drain_pause_s)
+        for listener in sockets or []:
+            asyncio.get_running_loop().remove_reader(listener)
         await super().shutdown(sockets)
         self._sweeper.cancel()
 

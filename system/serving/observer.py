@@ -11,11 +11,11 @@ from typing import Protocol
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from system import telemetry
 from system.contracts import MODEL_VARIANT_HEADER, MODEL_VERSION_HEADER, REQUEST_ID_HEADER, TRACE_HEADER
 from system.errors import Overloaded
 from system.serving.auth import Bucket
 from system.serving.exchange import Exchange
+from system.serving.meters import request_errors, request_seconds, requests
 from system.serving.problems import INTERNAL, problem
 from system.serving.tracing import Finished, Tracer
 
@@ -128,7 +128,7 @@ class Observer:
         count()
         observe(ended - exchange.arrived)
         if status >= 500 or exchange.code == Overloaded.code:
-            telemetry.request_errors(path, status).inc()
+            request_errors(path, status).inc()
         if self._tracer and exchange.trace.sampled:
             self._tracer.offer(_span(exchange, method, path, status, ended))
         # thousands of successes a second would drown the disk; they are counted above and kept in the prediction log
@@ -170,4 +170,4 @@ def _span(exchange: Exchange, method: str, path: str, status: int, ended: float)
 
 @cache
 def _meters(method: str, path: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
-    return telemetry.requests(method, path, status).inc, telemetry.request_seconds(path).observe
+    return requests(method, path, status).inc, request_seconds(path).observe

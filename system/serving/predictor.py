@@ -13,7 +13,7 @@ from system.model.engines import Engine, open_engine
 from system.model.transform import Pixels, to_tensor
 from system.serving import calibrate
 from system.serving.batcher import Batcher
-from system.telemetry import ModelMetrics
+from system.serving.meters import ModelMetrics
 
 _MOST_INLINE_US = 3000.0  # a slower model runs in a thread of its own: the event loop must answer health checks meanwhile
 _MOST_IMAGES = 32

@@ -30,6 +30,7 @@ from system.config import ServeSettings
 from system.contracts import REQUEST_ID_HEADER, TRACE_HEADER
 from system.errors import MlSystemError, Overloaded, RequestRefused, SlowRequest
 from system.serving.exchange import Exchange
+from system.serving.meters import requests
 from system.serving.observer import SECURITY
 from system.serving.problems import refused
 
@@ -235,7 +236,7 @@ class Protocol(HttpToolsProtocol):
         ]
         head = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % field for field in fields)]
         self._last_words = b"".join([*head, b"\r\n", bytes(answer.body)])
-        telemetry.requests("OTHER", telemetry.UNMATCHED, error.status).inc()
+        requests("OTHER", telemetry.UNMATCHED, error.status).inc()
         log.info("request refused: %s", error, extra=exchange.ids() | {"status": error.status, "code": error.code})
         if not self._in_head and self._reading_body():
             self._give_up_on_body()

@@ -54,7 +54,6 @@ class Recorder:
             self._drop(1)
             return
         self._queue.append(row)
-        RECORDS_WAITING.set(self.waiting)
 
     def start(self) -> None:
         """Begin to write."""
@@ -74,6 +73,7 @@ class Recorder:
         reported = 0
         while True:
             stopping = self._stopping.wait(pause_s)
+            RECORDS_WAITING.set(self.waiting)
             written = self._write_waiting()
             if self._dropped > reported:
                 log.error("%d predictions dropped in all: the queue of %d is full", self._dropped, self._capacity)

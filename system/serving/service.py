@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -29,13 +29,12 @@ from system.serving.exchange import Exchange
 from system.serving.images import Image, is_light, parse_media, single_image
 from system.serving.limits import Reader
 from system.serving.loader import Loader
-from system.serving.predictor import Predictor, Probabilities
+from system.serving.predictor import Predictor
 from system.serving.recorder import Recorder
 from system.serving.tracing import Tracer
 from system.serving.traffic import Shadow, challenged
 from system.serving.turns import Turns
 from system.storage.tables import PredictionRow
-from system.telemetry import PREDICTION_SECONDS, STAGE_SECONDS
 
 _KEY = API_KEY_HEADER.lower().encode()
 _TIMEOUT = TIMEOUT_HEADER.lower().encode()
@@ -56,17 +55,14 @@ class Reply(NamedTuple):
     headers: list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """What one model says about the images of one request.
 
     Attributes:
-        probabilities: float32 (n, classes).
-        rows: the same as lists; each number is exactly the float32.
+        rows: of each image, the probabilities of the classes; each number is exactly the model's float32.
         best: of each image, the index of the class with the highest probability.
     """
 
-    probabilities: Probabilities
     rows: list[list[float]]
     best: list[int]
 
@@ -199,7 +195,7 @@ class Service:
                 return await self._classify(predictor, v1.parse(body, max_images=self.settings.max_images), exchange)
 
         answers = await self._in_time(work(), exchange)
-        return Reply(v1.render(answers.probabilities, predictor.labels), _JSON)
+        return Reply(v1.render(answers, predictor.labels), _JSON)
 
     async def infer_v2(self, receive: Receive, exchange: Exchange, name: str, version: str = "") -> Reply:
         """POST /v2/models/NAME[/versions/VERSION]/infer. Raises as `predict` does, and ModelNotFound."""
@@ -217,11 +213,7 @@ class Service:
                 return request, await self._classify(predictor, request.images or [], exchange)
 
         request, answers = await self._in_time(work(), exchange)
-        return Reply(
-            *v2.render(
-                request, model=name, version=predictor.version, probabilities=answers.probabilities, labels=predictor.labels
-            )
-        )
+        return Reply(*v2.render(request, answers, model=name, version=predictor.version, labels=predictor.labels))
 
     def _assigned(self, exchange: Exchange) -> Predictor:
         """The model that answers this request: the same one for the same key, as long as the share is the same."""
@@ -282,13 +274,13 @@ class Service:
         probabilities = await predictor.infer(pixels)
         inferred = perf_counter()
         rows: list[list[float]] = probabilities.tolist()
-        if not np.isfinite(probabilities).all():  # nothing that is no number may look like an answer
+        if not isfinite(sum(map(sum, rows))):  # nothing that is no number may look like an answer
             raise RuntimeError(f"version {predictor.version} answers with numbers that are not finite")
         best = [row.index(max(row)) for row in rows]
         exchange.model_version, exchange.variant = predictor.version, predictor.variant
         contents = images or [(image.tobytes(), _PIXELS) for image in pixels]
         at, duration_ms = datetime.now(UTC), (inferred - began) * 1000
-        predictor.metrics.saw(pixels, sum([len(content) for content, _ in contents]))
+        predictor.metrics.saw(pixels, contents)
         for (content, media_type), row, index in zip(contents, rows, best, strict=True):
             predictor.metrics.answered(index, row[index])
             self.recorder.record(
@@ -309,13 +301,10 @@ class Service:
         if self.settings.shadow_share:
             self.shadow.offer(pixels, probabilities, exchange.request_id)
         ended = perf_counter()
-        STAGE_SECONDS["preprocess"].observe(decoded - began)
-        STAGE_SECONDS["inference"].observe(inferred - decoded)
-        STAGE_SECONDS["postprocess"].observe(ended - inferred)
-        PREDICTION_SECONDS.observe(ended - began)
+        predictor.metrics.took(began, decoded, inferred, ended)
         if exchange.trace.sampled:
             exchange.stages = (("decode", began, decoded), ("infer", decoded, inferred), ("record", inferred, ended))
-        return Answers(probabilities, rows, best)
+        return Answers(rows, best)
 
 
 def _milliseconds(sent: bytes) -> int:

@@ -1,8 +1,8 @@
 """Whose turn it is: few requests are worked on at once, some wait for their turn, and who comes then is refused at once.
 
 Inference runs in the event loop, so the queue of a busy process would be the loop's own list of ready tasks: one pass through a
-long list takes long, and nobody who arrives meanwhile is even seen. Here a pass works on `most_active` requests and the others
-wait in a queue of their own, so that every pass sees who arrived, and refuses within milliseconds whom it cannot take.
+long list takes long, and nobody who arrives meanwhile is even seen. Here the others wait in a queue of their own, of which each
+pass takes two, so that every pass sees who arrived, and refuses within milliseconds whom it cannot take.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from system.errors import Overloaded
+
+_PER_PASS = 2  # with one, the pass itself would be a noticeable part of the work
+_FEW = 4  # times `most_active` in flight run in one pass of milliseconds, and are spared the wake-up that a turn costs
 
 
 class Turns:
@@ -40,7 +43,7 @@ class Turns:
             raise Overloaded(f"{len(self._waiting)} requests wait for their turn, as many as may; try again later")
 
     async def __aenter__(self) -> None:
-        if self._active < self._most_active and not self._waiting and self.in_flight() <= self._most_active:
+        if self._active < self._most_active and not self._waiting and self.in_flight() <= _FEW * self._most_active:
             self._active += 1
             return
         self.refuse_if_full()
@@ -70,8 +73,13 @@ class Turns:
 
     def _hand_on(self) -> None:
         self._handing_on = False
+        given = 0
         while self._waiting and self._active < self._most_active:
+            if given == _PER_PASS:
+                self._hand_on_soon()
+                break
             turn = self._waiting.popleft()
-            if not turn.done():  # its request gave up
+            if not turn.done():  # else its request gave up
                 self._active += 1
+                given += 1
                 turn.set_result(None)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from system.errors import RequestRefused, UnsupportedMedia
 from system.model.transform import MEDIA_TYPES, sniff
@@ -50,19 +48,17 @@ def parse(body: bytes, *, max_images: int) -> list[tuple[bytes, str]]:
     return [with_type(instance.b64, "instances", index) for index, instance in enumerate(instances)]
 
 
-def render(probabilities: npt.NDArray[np.float32], labels: Sequence[str]) -> bytes:
+def render(answers: tuple[list[list[float]], list[int]], labels: Sequence[str]) -> bytes:
     """`{"predictions": [{"label", "confidence", "probabilities"}, ...]}`, one for each image in the request's order.
 
     Args:
-        probabilities: (n, classes).
+        answers: of each image, the probabilities of the classes; and of each image, the index of its best class.
         labels: the names of the classes.
     """
-    rows: list[list[float]] = probabilities.tolist()
-    best: list[int] = probabilities.argmax(1).tolist()
     return _encoder.encode(
         {
             "predictions": [
-                {"label": labels[top], "confidence": row[top], "probabilities": row} for row, top in zip(rows, best, strict=True)
+                {"label": labels[top], "confidence": row[top], "probabilities": row} for row, top in zip(*answers, strict=True)
             ]
         }
     )

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from math import prod
-from struct import Struct
+from struct import pack
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -119,8 +120,6 @@ _nested_decoder = msgspec.json.Decoder(list[list[list[list[_Level]]]])
 _encoder = msgspec.json.Encoder()
 
 _ALL = {binary: tuple((name, binary) for name in _OUTPUTS) for binary in (False, True)}
-_FP32 = np.dtype("<f4")
-_pack_float = Struct("<f").pack
 _JSON = (b"content-type", JSON_TYPE.encode())
 _TENSORS = (b"content-type", TENSORS_TYPE.encode())
 _LENGTH_NAME = HEADER_LENGTH_HEADER.lower().encode()
@@ -173,27 +172,26 @@ def parse(body: bytes, header_length: bytes | None, *, max_images: int, side: in
 
 
 def render(
-    request: Request, *, model: str, version: str, probabilities: npt.NDArray[np.float32], labels: Sequence[str]
+    request: Request, answers: tuple[list[list[float]], list[int]], *, model: str, version: str, labels: Sequence[str]
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The answer's body, and the headers that say how to read it: Content-Type and, with binary tensors, the JSON's length.
 
     Args:
         request: says which outputs, and in which form.
+        answers: of each image, the probabilities of the classes, each exactly a float32; and of each image, its best class.
         model: its name.
         version: the version that answered.
-        probabilities: (n, classes).
         labels: the names of the classes.
     """
-    probabilities = probabilities.astype(_FP32, copy=False)
-    best: list[int] = probabilities.argmax(1).tolist()
+    rows, best = answers
     outputs: list[_Tensor] = []
     tensors: list[bytes] = []
     for name, binary in request.outputs:
-        shape = probabilities.shape if name == "probabilities" else (len(best),)
-        values = _values(name, probabilities, best, labels, binary=binary)
-        if isinstance(values, bytes):
-            tensors.append(values)
-            outputs.append(_Tensor(name, _OUTPUTS[name], shape, _Size(len(values))))
+        shape = (len(rows), len(labels)) if name == "probabilities" else (len(rows),)
+        values = _values(name, rows, best, labels)
+        if binary:
+            tensors.append(_packed(values))
+            outputs.append(_Tensor(name, _OUTPUTS[name], shape, _Size(len(tensors[-1]))))
         else:
             outputs.append(_Tensor(name, _OUTPUTS[name], shape, data=values))
     head = _encoder.encode(_Answer(model, version, outputs, request.id))
@@ -330,17 +328,20 @@ def _json_pixels(data: msgspec.Raw) -> npt.NDArray[np.uint8]:
         ) from None
 
 
-def _values(
-    name: str, probabilities: npt.NDArray[np.float32], best: list[int], labels: Sequence[str], *, binary: bool
-) -> bytes | list[float] | list[str]:
-    """One output: the content of its binary tensor, or its elements in a flat list."""
+def _values(name: str, rows: Sequence[Sequence[float]], best: Sequence[int], labels: Sequence[str]) -> list[float] | list[str]:
+    """The elements of one output, in a flat list."""
     if name == "label":
-        names = [labels[top] for top in best]
-        return b"".join([_prefixed(one) for one in names]) if binary else names
+        return [labels[top] for top in best]
     if name == "probabilities":
-        return probabilities.tobytes() if binary else probabilities.ravel().tolist()
-    values = [probabilities.item(row, top) for row, top in enumerate(best)]
-    return b"".join([_pack_float(value) for value in values]) if binary else values
+        return list(chain.from_iterable(rows))
+    return [row[top] for row, top in zip(rows, best, strict=True)]
+
+
+def _packed(values: Sequence[float] | Sequence[str]) -> bytes:
+    """The content of a binary tensor: numbers as FP32, texts behind their lengths."""
+    if isinstance(values[0], str):
+        return b"".join([_prefixed(str(one)) for one in values])
+    return pack(f"<{len(values)}f", *values)
 
 
 def _prefixed(name: str) -> bytes:

@@ -4,8 +4,8 @@
     python -m tests.bench --quick                rounds of one second, to try it
     python -m tests.bench --only throughput,memory --peers kserve,litserve
 
-Exit status: 0 when every goal was reached, 1 when one was missed (by name), 2 for a wrong command line, 4 when it could not
-run, 130 after Ctrl-C. Ctrl-C and SIGTERM end every process that was started.
+Exit status: 0 when every goal was reached, 1 when one was missed (by name), 2 for a wrong command line, 3 when none was
+missed and one is inconclusive, 4 when it could not run, 130 after Ctrl-C. Ctrl-C and SIGTERM end every process that was started.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ def main(
     environment = _environment([peer for peer in asked if peer not in absent], quick=quick)
     report.terminal(bench.results, judged, environment)
     _write(bench.results, judged, environment, began)
-    if missed := [item.goal.id for item in judged if not item.reached]:
-        say(f"MISSED: {', '.join(missed)}")
-        raise typer.Exit(1)
+    for word, status in (("MISSED", 1), ("INCONCLUSIVE", 3)):
+        if names := [item.goal.id for item in judged if item.word == word]:
+            say(f"{word}: {', '.join(names)}")
+            raise typer.Exit(status)
 
 
 def _known(name: str, names: Sequence[str], option: str) -> str:

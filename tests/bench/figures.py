@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 from statistics import median
 
 
+_COUNTS = (" failed", " hung", " other")
+
+
+class Doubtful(Exception):
+    """It was measured, and nothing follows from it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """One server under closed-loop load for some seconds.
@@ -55,12 +62,14 @@ class Results:
     Attributes:
         rows: by key.
         figures: single numbers by name, in the unit that the name ends with.
+        doubts: why figures with this prefix were measured and say nothing.
         shown: documents of the open-loop runs, for the report.
         remarks: what a reader must know: rounds that others disturbed, peers that are absent.
     """
 
     rows: dict[str, Row] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
     shown: dict[str, dict[str, object]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -85,7 +94,14 @@ class Results:
         return max(found)
 
     def figure(self, name: str) -> float:
-        """A single number. Raises KeyError when it was not measured."""
+        """A single number. Raises KeyError when it was not measured, and Doubtful when it says nothing.
+
+        A request that failed or hung did so whoever was saturated: such a count is believed unless it is zero.
+        """
+        failures = name.endswith(_COUNTS) and self.figures.get(name, 0) > 0
+        for prefix, why in self.doubts.items():
+            if name.startswith(prefix) and not failures:
+                raise Doubtful(why)
         if name not in self.figures:
             raise KeyError(f"{name}: not measured")
         return self.figures[name]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
 
-from tests.bench.figures import Results
+from tests.bench.figures import Doubtful, Results
 
 GROUPS = (
     "throughput", "replicas", "tutorial", "mobilenet", "stages", "features", "memory", "openloop", "overload", "starts",
@@ -60,16 +60,22 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A goal and what came of it; `measured` is None when there is no data, which is a miss."""
+    """A goal and what came of it; `measured` is None when there is no data, which is a miss, or doubtful data."""
 
     goal: Goal
     measured: float | None
     why: str
+    doubtful: bool = False
 
     @property
     def reached(self) -> bool:
         """Whether the goal was reached."""
         return self.measured is not None and not self.why and self.goal.holds(self.measured)
+
+    @property
+    def word(self) -> Literal["REACHED", "MISSED", "INCONCLUSIVE"]:
+        """What came of it."""
+        return "REACHED" if self.reached else "INCONCLUSIVE" if self.doubtful else "MISSED"
 
 
 def judge(goal: Goal, results: Results, absent: Sequence[str] = ()) -> Judged:
@@ -78,6 +84,8 @@ def judge(goal: Goal, results: Results, absent: Sequence[str] = ()) -> Judged:
         return Judged(goal, None, f"could not be run: {', '.join(absent)}")
     try:
         return Judged(goal, goal.measure(results), "")
+    except Doubtful as doubt:
+        return Judged(goal, None, str(doubt), doubtful=True)
     except KeyError as missing:
         return Judged(goal, None, str(missing.args[0]))
     except ZeroDivisionError:
@@ -189,7 +197,7 @@ def _loops() -> list[Goal]:
         ("openloop-p95", "1000/s: P95 from the planned instant", "<=", 5, "ms", "open 1000 p95 ms"),
         ("openloop-p99", "1000/s: P99 from the planned instant", "<=", 10, "ms", "open 1000 p99 ms"),
         ("openloop-cores", "1000/s: CPU of the server", "<=", 0.5, "cores", "open 1000 cores"),
-        ("overload-goodput", "1.5 x capacity offered: right answers against capacity", ">=", 0.9, "x", "overload goodput x"),
+        ("overload-goodput", "1.5 x capacity: right answers per CPU second, relative", ">=", 0.9, "x", "overload goodput x"),
         ("overload-p99", "1.5 x capacity offered: P99 of what was accepted", "<=", 500, "ms", "overload accepted p99 ms"),
         ("overload-refusals", "1.5 x capacity offered: P99 of refusals, from sending", "<=", 20, "ms", "overload refused p99 ms"),
         ("overload-hung", "1.5 x capacity offered: requests without any answer", "<=", 0, "requests", "overload hung"),

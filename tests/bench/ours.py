@@ -18,7 +18,8 @@ from PIL import Image
 from sre.config import PROJECT, Settings
 from sre.targets.local import state, target
 from sre.targets.local.layout import Layout
-from sre.targets.local.plan import Service, nodes
+from sre.targets.local.plan import nodes
+from sre.targets.local.service import Service
 from system.config import MODEL_NAME, PRODUCTION_ALIAS
 from system.model import artifact
 from system.model.engines import open_graph, supported

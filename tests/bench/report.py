@@ -18,9 +18,10 @@ from rich.text import Text
 from tests.bench.figures import Results, Row
 from tests.bench.goals import Judged
 
-SCHEMA = "ml.bench/2"
+SCHEMA = "ml.bench/3"
 _FILE_WIDTH = 200  # where the table goes to a file, no line of it is folded
 _COLUMNS = ("rps", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "pss_mb")
+_STYLES = {"REACHED": "bold green", "MISSED": "bold red", "INCONCLUSIVE": "bold yellow"}
 
 
 def show(value: float | None, unit: str, *, up: bool) -> str:
@@ -51,7 +52,7 @@ def document(results: Results, judged: Sequence[Judged], environment: Mapping[st
         "goals": [
             {
                 **{name: getattr(item.goal, name) for name in ("id", "group", "sentence", "comparison", "bound", "unit")},
-                "measured": item.measured, "reached": item.reached, "why": item.why,
+                "measured": item.measured, "outcome": item.word.lower(), "why": item.why,
             }
             for item in judged
         ],
@@ -88,8 +89,12 @@ def terminal(results: Results, judged: Sequence[Judged], environment: Mapping[st
     for name in ("", "goal", "measured", "bound", "what"):
         lines.add_column(name, justify="right" if name in ("measured", "bound") else "left")
     for item in judged:
-        word = Text("REACHED", "bold green") if item.reached else Text("MISSED", "bold red")
-        lines.add_row(word, item.goal.id, *show_goal(item), item.goal.sentence + (f" ({item.why})" if item.why else ""))
+        lines.add_row(
+            Text(item.word, _STYLES[item.word]),
+            item.goal.id,
+            *show_goal(item),
+            item.goal.sentence + (f" ({item.why})" if item.why else ""),
+        )
     console.print(lines)
     for remark in results.remarks:
         console.print(Text(f"remark  {remark}"))

@@ -68,6 +68,19 @@ def test_without_data_every_goal_is_missed(item: Goal) -> None:
     assert found.why
 
 
+def test_what_a_saturated_generator_measured_is_neither_reached_nor_missed() -> None:
+    measured = Results(
+        figures={"overload hung": 0.0, "open 1000 p99 ms": 3.0}, doubts={"overload": "the generator was saturated"}
+    )
+    found = judge(goal("overload-hung"), measured)
+    assert (found.word, found.measured, found.why) == ("INCONCLUSIVE", None, "the generator was saturated")
+    assert not found.reached
+    measured.figures["overload hung"] = 1.0
+    assert judge(goal("overload-hung"), measured).word == "MISSED"
+    assert judge(goal("openloop-p99"), measured).word == "REACHED"
+    assert judge(goal("openloop-p95"), measured).word == "MISSED"
+
+
 def test_features_are_judged_by_what_they_add() -> None:
     measured = results()
     measured.rows[OURS] = Row(OURS, "", [a_round(1, cpu_us=219)])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -80,47 +79,6 @@ def _read(name: str, **labels: str) -> float | None:
     return telemetry.REGISTRY.get_sample_value(name, labels)
 
 
-def test_a_models_counts_are_there_before_its_first_answer_and_count_each_image() -> None:
-    metrics = telemetry.ModelMetrics("91", ["zero", "one"])
-    classes = [{"model_version": "91", "label": label} for label in ("zero", "one")]
-    assert [_read("model_predicted_classes_total", **found) for found in classes] == [0, 0]
-    assert (_read("model_predictions_total", model_version="91"), _read("model_confidence_count", model_version="91")) == (0, 0)
-    for confidence in (0.35, 0.97, 0.97):
-        metrics.answered(1, confidence)
-    assert [_read("model_predicted_classes_total", **found) for found in classes] == [0, 3]
-    assert _read("model_predictions_total", model_version="91") == 3
-    buckets = {edge: _read("model_confidence_bucket", model_version="91", le=edge) for edge in ("0.3", "0.4", "0.95", "0.99")}
-    assert buckets == {"0.3": 0, "0.4": 1, "0.95": 1, "0.99": 3}
-
-
-def test_of_the_inputs_one_image_in_sixteen_is_looked_at() -> None:
-    metrics = telemetry.ModelMetrics("92", ["zero"])
-
-    def looked_at() -> list[float | None]:
-        what = ("model_input_brightness_count", "model_input_brightness_sum", "model_input_bytes_count", "model_input_bytes_sum")
-        return [_read(name, model_version="92") for name in what]
-
-    dark, light = np.full((1, 32, 32, 3), 10, np.uint8), np.full((1, 32, 32, 3), 200, np.uint8)
-    metrics.saw(dark, 5000)
-    for _ in range(15):
-        metrics.saw(light, 9000)
-    assert looked_at() == [1, 10, 1, 5000]
-    metrics.saw(light, 9000)
-    assert looked_at() == [2, 210, 2, 14_000]
-    metrics.saw(np.concatenate([light] * 16), 32_000)  # one request of 16 images
-    assert looked_at() == [3, 410, 3, 16_000]
-
-
-@pytest.mark.parametrize("side", [1, 32, 224])
-def test_the_brightness_of_a_large_image_is_near_the_mean_of_all_its_pixels(side: int) -> None:
-    metrics = telemetry.ModelMetrics(f"93.{side}", ["zero"])
-    rows = np.linspace(0, 250, side)[:, np.newaxis, np.newaxis]
-    image = np.broadcast_to(rows, (side, side, 3)).astype(np.uint8)[np.newaxis]
-    metrics.saw(image, 1)
-    found = _read("model_input_brightness_sum", model_version=f"93.{side}")
-    assert found == pytest.approx(float(image.mean()), abs=5)
-
-
 def test_only_what_is_served_now_is_shown_as_served() -> None:
     def shown(version: str, variant: str) -> float | None:
         return _read("model_variant", model_version=version, variant=variant)
@@ -152,8 +110,9 @@ def test_processes_that_share_a_folder_are_added_up_and_the_dead_keep_their_coun
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     work = (
         "import os\n"
-        "telemetry.requests('POST', '/predict', 200).inc(3)\n"
-        "telemetry.ModelMetrics('7', ['a', 'b']).answered(1, 0.5)\n"
+        "from system.serving import meters\n"
+        "meters.requests('POST', '/predict', 200).inc(3)\n"
+        "meters.ModelMetrics('7', ['a', 'b']).answered(1, 0.5)\n"
         "telemetry.IN_FLIGHT.set(2); telemetry.RECORDS_WAITING.set(4)\n"
         "telemetry.serving('7', 'int8')\n"
         "print(os.getpid())\n"

@@ -1,7 +1,9 @@
-"""Real processes: start, signals, drain. Each wait has a deadline."""
+"""Start, signals, drain, of real processes; and how connections are taken. Each wait has a deadline."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import http.client
 import os
 import resource
@@ -11,15 +13,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+import uvicorn
 
+from system.serving import launcher
+from system.serving.app import create_app
+from system.serving.service import Service
 from system.storage.engine import migrate
 
 KEY = "the-test-key"
@@ -175,3 +181,67 @@ def test_a_port_that_is_taken_is_named(place: Any, start: Callable[..., Any], wo
     assert done.returncode == 1
     assert f"ML_PORT {first.port}: Address already in use" in done.stderr
     assert first.end(signal.SIGINT) == 0
+
+
+class Listener(socket.socket):
+    """A listening socket on a free port; `full` as it is when the process may open no more files."""
+
+    full = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.full:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+@pytest.fixture
+async def waiting(place: Any) -> AsyncIterator[tuple[Any, Listener]]:
+    """A server that has not begun, and 100 connections that the kernel took for it."""
+    settings = place.settings()
+    config = uvicorn.Config(create_app(settings), lifespan="off", log_config=None, ws="none")
+    config.load()
+    server = launcher._Server(config, Service(settings))
+    server.lifespan = config.lifespan_class(config)
+    with ExitStack() as opened:
+        listener = opened.enter_context(Listener())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(200)
+        for _ in range(100):
+            opened.enter_context(socket.create_connection(listener.getsockname()))
+        yield server, listener
+        asyncio.get_running_loop().remove_reader(listener)
+        server._sweeper.cancel()
+        for connection in server.server_state.connections:
+            connection.transport.abort()
+
+
+async def passes_until_taken(server: Any, most: int = 1000, pause_s: float = 0) -> int:
+    passes = 0
+    while len(server.server_state.connections) < 100 and passes < most:
+        passes += 1
+        await asyncio.sleep(pause_s)
+    return passes
+
+
+@pytest.mark.parametrize("at_once", [launcher._ACCEPTED_AT_ONCE, 1])
+async def test_a_storm_of_connections_is_taken_in_few_passes(
+    waiting: tuple[Any, Listener], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Sabotage included: one in a pass is what libuv does. A pass of a busy server takes milliseconds."""
+    server, listener = waiting
+    monkeypatch.setattr(launcher, "_ACCEPTED_AT_ONCE", at_once)
+    await server.startup([listener])
+    assert (await passes_until_taken(server) <= 10) == (at_once > 1)
+
+
+async def test_without_files_for_connections_they_wait_and_the_processor_does_not_spin(
+    waiting: tuple[Any, Listener], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, listener = waiting
+    monkeypatch.setattr(launcher, "_ACCEPT_PAUSE_S", 0.05)
+    listener.full = True
+    await server.startup([listener])
+    assert await passes_until_taken(server, most=20) == 20
+    assert caplog.text.count("no connection is taken for 0 s: Too many open files") == 1
+    listener.full = False
+    assert await passes_until_taken(server, pause_s=0.01) < 1000

@@ -73,7 +73,7 @@ def test_rows_are_written_in_order_and_counted(recorder: Recorder, database: Dat
     written = total("written_total")
     for number in range(2500):  # more than two batches
         recorder.record(row(number))
-    assert total("waiting") == 2500
+    assert recorder.waiting == 2500
     recorder.start()
     until(lambda: recorder.waiting == 0)
     recorder.stop(within_s=5)

@@ -78,7 +78,7 @@ def test_a_message_does_not_grow_with_what_was_sent() -> None:
 
 def test_the_answer_is_the_documented_one_and_reads_back_exactly() -> None:
     probabilities = np.random.default_rng(1).dirichlet(np.ones(10), 3).astype(np.float32)
-    read = V1Response.model_validate_json(v1.render(probabilities, LABELS))
+    read = V1Response.model_validate_json(v1.render((probabilities.tolist(), probabilities.argmax(1).tolist()), LABELS))
     assert np.array_equal(np.array([one.probabilities for one in read.predictions], np.float32), probabilities)
     assert [one.label for one in read.predictions] == [LABELS[index] for index in probabilities.argmax(1)]
     assert [one.confidence for one in read.predictions] == probabilities.max(1).tolist()
