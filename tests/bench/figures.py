@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-
 _COUNTS = (" failed", " hung", " other")
 
 
