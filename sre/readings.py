@@ -49,6 +49,27 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the database cluster, as the cluster's own agents report it.
+
+    Attributes:
+        name: stable, for example `postgres-2`.
+        identity: changes when its server is started again: pid and start time. Empty while there is none.
+        role: `primary`, `sync_standby`, `standby`; empty when nobody knows.
+        state: `running`, `streaming`, or what is wrong, in Patroni's words.
+        timeline: 0 when nobody knows.
+        lag: bytes that it has yet to replay; None when nobody knows. 0 for the primary.
+    """
+
+    name: str
+    identity: str
+    role: str
+    state: str
+    timeline: int
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """One alert as Alertmanager holds it.
 

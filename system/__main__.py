@@ -80,11 +80,12 @@ def validate(role: Role = typer.Argument(Role.SERVE, help="Whose settings.")) ->
 def render(
     values: Path = typer.Option(..., help="JSON object with the values that the templates name."),  # noqa: B008 - typer's way
     into: Path = typer.Option(..., help="Folder that gets the files."),  # noqa: B008 - the same
+    only: list[str] = typer.Option(..., help="Name of a file to write, for example nginx.conf; may be given again."),  # noqa: B008 - the same
 ) -> None:
-    """Write the configuration files of the ingress, Prometheus and Alertmanager."""
+    """Write configuration files: of the ingress, the database cluster, its backups, Prometheus, Alertmanager."""
     from system import render as templates  # noqa: PLC0415 - the other roles need no templates
 
-    templates.render_all(templates.read_values(values), into)
+    templates.render_all(only, templates.read_values(values), into)
 
 
 def _read(kind: type[AnySettings]) -> AnySettings:

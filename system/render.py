@@ -6,6 +6,7 @@ Delimiters are `[[ value ]]` and `[% block %]`, because Prometheus has templates
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from system.errors import MlSystemError
 
 TEMPLATES = {
     "nginx.conf": "ingress/nginx.conf.j2",
+    "patroni.yml": "database/patroni.yml.j2",
+    "pgbackrest.conf": "database/pgbackrest.conf.j2",
     "prometheus.yml": "monitoring/prometheus.yml.j2",
     "alerts.yml": "monitoring/alerts.yml.j2",
     "alertmanager.yml": "monitoring/alertmanager.yml.j2",
@@ -47,15 +50,17 @@ def render(name: str, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # `str` of a missing value says which one is missing; JSON alone would only say that it is of no type it knows.
+    environment.policies["json.dumps_kwargs"] = {"default": str}
     try:
         return environment.get_template(TEMPLATES[name]).render(values)
     except TemplateError as error:
         raise MlSystemError(f"template {name!r} cannot be rendered: {error}") from error
 
 
-def render_all(values: dict[str, Any], into: Path) -> None:
-    """Write every file of `TEMPLATES` into a folder; all are rendered before the first is written."""
-    rendered = {name: render(name, values) for name in TEMPLATES}
+def render_all(names: Iterable[str], values: dict[str, Any], into: Path) -> None:
+    """Write files into a folder; all are rendered before the first is written."""
+    rendered = {name: render(name, values) for name in names}
     for name, text in rendered.items():
         (into / name).write_text(text, encoding="utf-8")
 

@@ -39,8 +39,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _open_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="sre-test-"))
     folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ the ingress, Prometheus, Alertmanager. Real targets share one set of observers (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 from sre.clock import Clock
-from sre.readings import Alert, LoadPlan, Replica, ServerCounts
+from sre.readings import Alert, LoadPlan, Member, Replica, ServerCounts
 
 
 class Capability(StrEnum):
@@ -22,6 +22,7 @@ class Capability(StrEnum):
     ALERTS = "alerts"
     BACKUPS = "backups"
     TRAINING = "training"
+    DATABASE_CLUSTER = "database-cluster"
 
 
 class Load(Protocol):
@@ -45,6 +46,83 @@ class Load(Protocol):
 
     def wait(self) -> None:
         """Wait for the schedule's end and the recording. Raises as `stop` does."""
+        ...
+
+
+class DatabaseCluster(Protocol):
+    """Database members that replace each other, and what a drill may do to them.
+
+    A member's host also carries a member of the store in which they agree. Every method raises UsageError for an unknown name
+    and StepFailed when there is nothing to act upon; those that take something back have no effect when it is not changed.
+    """
+
+    @property
+    def synchronous(self) -> bool:
+        """Whether a commit waits for a standby."""
+        ...
+
+    def members(self) -> tuple[Member, ...]:
+        """All members, by name."""
+        ...
+
+    def primary(self) -> Member | None:
+        """The primary that the cluster agrees on; None while there is none."""
+        ...
+
+    def store_trouble(self, member: str) -> str:
+        """Why the store on its host takes part in no agreement, in words; empty when it does."""
+        ...
+
+    def crash(self, member: str) -> None:
+        """SIGKILL its database server; its agent lives on."""
+        ...
+
+    def freeze(self, member: str) -> None:
+        """SIGSTOP its database server: connections stay open and nothing is answered."""
+        ...
+
+    def thaw(self, member: str) -> None:
+        """End a freeze."""
+        ...
+
+    def lose(self, member: str) -> None:
+        """End everything on its host at once; nothing there starts again until `bring_back`."""
+        ...
+
+    def bring_back(self, member: str) -> None:
+        """Let everything on its host start again."""
+        ...
+
+    def cut(self, member: str) -> None:
+        """Pull its host's cable: it runs on, and nothing reaches it or comes from it."""
+        ...
+
+    def mend(self) -> None:
+        """Put every cable back."""
+        ...
+
+    def lose_store(self, members: Sequence[str]) -> None:
+        """End the store's members on these hosts at once; they do not start again until `bring_back`."""
+        ...
+
+    def refuse_writes(self, member: str) -> None:
+        """Let every write of its database server to a file fail, as on a full disk."""
+        ...
+
+    def allow_writes(self, member: str) -> None:
+        """End that."""
+        ...
+
+    def hold_back(self, member: str) -> None:
+        """Stop what receives the primary's changes on a standby, so that it lags."""
+        ...
+
+    def catch_up(self, member: str) -> None:
+        """End that."""
+        ...
+
+    def switch_over(self, to: str) -> None:
+        """Ask for another primary in good order; returns when the cluster has agreed, before clients have moved."""
         ...
 
 
@@ -77,6 +155,11 @@ class Target(Protocol):
 
     def replicas(self) -> tuple[Replica, ...]:
         """All replicas, by name."""
+        ...
+
+    @property
+    def database(self) -> DatabaseCluster:
+        """The database cluster. Raises CannotRun on a target without the capability."""
         ...
 
     def kill(self, replica: str) -> None:

@@ -15,11 +15,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sre.errors import StepFailed, UsageError
+from sre.errors import CannotRun, StepFailed, UsageError
 from sre.measure.quantiles import quantile
 from sre.measure.samples import RECORDS_NAME, SAMPLE, Failure, Recording, write_header
 from sre.readings import Alert, LoadPlan, Replica, ServerCounts
-from sre.targets.base import Capability, Load
+from sre.targets.base import Capability, DatabaseCluster, Load
 from sre.targets.simulation import (
     INGRESS_PATIENCE_S,
     Answers,
@@ -130,6 +130,11 @@ class MemoryTarget:
     def describe(self) -> Mapping[str, Any]:
         """The behaviour; there are no secrets here."""
         return {"target": self.name, "behaviour": asdict(self.behaviour)}
+
+    @property
+    def database(self) -> DatabaseCluster:
+        """There is none here."""
+        raise CannotRun("the memory target has no database cluster; use target local")
 
     def replicas(self) -> tuple[Replica, ...]:
         """All replicas, by name."""

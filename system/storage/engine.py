@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from importlib import resources
+from typing import TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 
 from system.errors import StorageError
 
 # One arbitrary number, the same in every process that migrates.
 _MIGRATION_LOCK = 7_341_905_562
+_LOOK_EVERY_S = 0.1
 _MIGRATION_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+RV = TypeVar("RV")
 
 
 class MigrationAltered(StorageError):
@@ -21,7 +27,28 @@ class MigrationAltered(StorageError):
     retryable = False
 
 
-def connect(database_url: str, *, application: str, timeout_s: int = 3) -> psycopg.Connection:
+class Impatient(psycopg.Connection):
+    """A connection whose every operation ends: a server that is frozen keeps its sockets, and TCP sees nothing wrong with it.
+
+    The server's own `statement_timeout` ends what a healthy server does for too long; this ends what a sick one never will.
+    """
+
+    patience_s: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = _LOOK_EVERY_S, timeout: float | None = None) -> RV:
+        """As in psycopg, with a time limit.
+
+        Raises:
+            psycopg.OperationalError: nothing came in time; nobody knows what the server did, and the connection is closed.
+        """
+        try:
+            return super().wait(gen, interval, self.patience_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:  # noqa: SLF001 - psycopg hands it to whoever gives a time limit
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"the server gave no answer within {self.patience_s:g} s") from error
+
+
+def connect(database_url: str, *, application: str, timeout_s: int = 3) -> Impatient:
     """Open a connection on which nothing waits much longer than `timeout_s`, whatever the server or the network does.
 
     Several hosts in the URL are tried in turn; `target_session_attrs=read-write` in it finds the primary.
@@ -30,7 +57,7 @@ def connect(database_url: str, *, application: str, timeout_s: int = 3) -> psyco
         StorageError: no server answers; the message holds no password.
     """
     try:
-        return psycopg.connect(
+        connection = Impatient.connect(
             database_url,
             application_name=application,
             connect_timeout=timeout_s,
@@ -39,6 +66,9 @@ def connect(database_url: str, *, application: str, timeout_s: int = 3) -> psyco
         )
     except psycopg.Error as error:
         raise StorageError(f"the database of ML_DATABASE_URL cannot be used: {str(error).strip()}") from None
+    # A second more than the server takes to give up by itself.
+    connection.patience_s = timeout_s + 1
+    return connection
 
 
 def migrate(database_url: str, *, lock_timeout_s: int = 60) -> list[str]:
@@ -57,6 +87,7 @@ def migrate(database_url: str, *, lock_timeout_s: int = 60) -> list[str]:
     with connect(database_url, application="migrate") as connection:
         try:
             connection.autocommit = True
+            connection.patience_s = None
             connection.execute("SELECT set_config('statement_timeout', '0', false)")
             connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{lock_timeout_s}s"])
             connection.execute("SELECT pg_advisory_lock(%s)", [_MIGRATION_LOCK])

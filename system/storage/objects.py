@@ -1,22 +1,31 @@
 """The object store: buckets of immutable bytes under slash-separated keys, kept in one folder.
 
-`<root>/<bucket>/<key>` is a plain file, so any tool can read, copy and checksum a bucket.
+`<root>/<bucket>/<key>` is a plain file, so any tool can read, copy and checksum a bucket. What was replaced or deleted is kept as
+`.versions/<key>/<when>`, and objects that are read seldom lie compressed as `.cold/<key>.gz`; the bucket's rules in
+`backups/plan.yaml` say for how long, and from when on.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
 import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from system.config import BUCKETS
 from system.errors import StorageError
 
 # No segment begins with a dot: that rules out "." and "..", and leaves such names to uploads that are not finished.
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-_UPLOAD = ".upload-"
+_UPLOAD, _COLD, _VERSIONS = ".upload-", ".cold", ".versions"
+_PIECE = 1 << 20
 
 
 class InvalidKey(StorageError):
@@ -47,12 +56,8 @@ class ObjectStore:
         Raises:
             ObjectMissing: there is none under this key.
         """
-        try:
-            return self._path(bucket, key).read_bytes()
-        except FileNotFoundError:
-            raise self._missing(bucket, key) from None
-        except OSError as error:
-            raise _unusable("read", bucket, key, error) from error
+        with self._reading(bucket, key) as file:
+            return file.read()
 
     def copy(self, bucket: str, key: str, into: Path) -> None:
         """Write one object to a file, in pieces: it may be larger than memory.
@@ -60,16 +65,15 @@ class ObjectStore:
         Raises:
             ObjectMissing: there is none under this key.
         """
-        path = self._path(bucket, key)
-        try:
-            shutil.copyfile(path, into)
-        except OSError as error:
-            if not path.exists():
-                raise self._missing(bucket, key) from None
-            raise _unusable("copy", bucket, key, error) from error
+        with self._reading(bucket, key) as file:
+            try:
+                with into.open("wb") as target:
+                    shutil.copyfileobj(file, target, _PIECE)
+            except OSError as error:
+                raise _unusable("copy", bucket, key, error) from error
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
-        """Write one object, whole and on disk, or not at all; an older one under the key is replaced."""
+        """Write one object, whole and on disk, or not at all; an older one under the key becomes a version."""
         path = self._path(bucket, key)
         temporary = None
         try:
@@ -80,6 +84,9 @@ class ObjectStore:
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would hide the object from the servers that read it
                 os.fsync(file.fileno())
+            if path.is_file():
+                # Linked, not moved: at no moment is there no object under the key.
+                os.link(path, self._version(bucket, key))
             temporary.replace(path)
             _sync_folder(path.parent)  # else a power cut can forget the new name
         except OSError as error:
@@ -90,19 +97,49 @@ class ObjectStore:
     def list(self, bucket: str, prefix: str = "") -> list[str]:
         """Keys that begin with `prefix`, sorted; empty for a bucket that nothing was put into."""
         folder = self._bucket(bucket)
-        keys = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        return sorted(key for key in keys if key.startswith(prefix) and _UPLOAD not in key)
+        plain = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        cold = (path.relative_to(folder / _COLD).as_posix()[:-3] for path in (folder / _COLD).rglob("*.gz"))
+        keys = {key for key in plain if _KEY.fullmatch(key)} | set(cold)
+        return sorted(key for key in keys if key.startswith(prefix))
 
     def exists(self, bucket: str, key: str) -> bool:
         """Whether there is an object under the key."""
-        return self._path(bucket, key).is_file()
+        return self._path(bucket, key).is_file() or self._cold(bucket, key).is_file()
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove one object; one that is not there is no error, as in S3."""
+        """Remove one object, which becomes a version; one that is not there is no error, as in S3."""
         try:
-            self._path(bucket, key).unlink(missing_ok=True)
+            for path, suffix in ((self._path(bucket, key), ""), (self._cold(bucket, key), ".gz")):
+                if path.is_dir():
+                    raise IsADirectoryError(f"{key} is a folder")
+                if path.is_file():
+                    path.rename(self._version(bucket, key, suffix))
         except OSError as error:
             raise _unusable("delete", bucket, key, error) from error
+
+    @contextmanager
+    def _reading(self, bucket: str, key: str) -> Iterator[IO[bytes]]:
+        try:
+            try:
+                file: IO[bytes] = self._path(bucket, key).open("rb")
+            except FileNotFoundError:
+                # Reading it takes longer and changes nothing else.
+                file = gzip.open(self._cold(bucket, key))  # type: ignore[assignment]  # noqa: SIM115 - closed below
+            with file:
+                yield file
+        except FileNotFoundError:
+            raise self._missing(bucket, key) from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise _unusable("read", bucket, key, error) from error
+
+    def _cold(self, bucket: str, key: str) -> Path:
+        self._path(bucket, key)
+        return self._bucket(bucket) / _COLD / f"{key}.gz"
+
+    def _version(self, bucket: str, key: str, suffix: str = "") -> Path:
+        folder = self._bucket(bucket) / _VERSIONS / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}"
 
     def _missing(self, bucket: str, key: str) -> ObjectMissing:
         return ObjectMissing(f"object {bucket}/{key} does not exist in {self.root}; `list` shows what does")
@@ -129,6 +166,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _unusable(verb: str, bucket: str, key: str, error: OSError) -> StorageError:
-    reason = error.strerror or str(error)
+def _unusable(verb: str, bucket: str, key: str, error: Exception) -> StorageError:
+    reason = getattr(error, "strerror", None) or str(error)
     return StorageError(f"cannot {verb} object {bucket}/{key}: {reason}; check the store's folder, space and rights")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sre.drills.world import World
-from sre.errors import UsageError
+from sre.errors import CannotRun, UsageError
 from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica
@@ -118,6 +118,47 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
     assert {Capability.REPLICAS, Capability.ALERTS} <= place.target.capabilities
     assert (Capability.BACKUPS in place.target.capabilities) == isinstance(place.target, LocalTarget)
     assert (Capability.TRAINING in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.DATABASE_CLUSTER in place.target.capabilities) == isinstance(place.target, LocalTarget)
+
+
+def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
+    if Capability.DATABASE_CLUSTER not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="has no database cluster; use target local"):
+            _ = place.target.database
+        return
+    members = place.target.database.members()
+    assert [member.name for member in members] == sorted(member.name for member in members)
+    assert len({member.identity for member in members}) == len(members) == 3
+    assert place.target.database.primary() in members
+    assert sorted(member.role for member in members) == ["primary", "standby", "sync_standby"]
+
+
+MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "bring_back", "cut", "refuse_writes", "allow_writes", "hold_back",
+                  "catch_up", "switch_over")  # fmt: skip
+
+
+@pytest.mark.parametrize("change", MEMBER_CHANGES)
+def test_an_unknown_member_is_a_wrong_request(place: Place, change: str) -> None:
+    if Capability.DATABASE_CLUSTER not in place.target.capabilities:
+        return
+    before = [member.identity for member in place.target.database.members()]
+    with pytest.raises(UsageError, match=r"member 'postgres-9' does not exist; there are postgres-1, postgres-2, postgres-3"):
+        getattr(place.target.database, change)("postgres-9")
+    with pytest.raises(UsageError, match="'postgres-9' does not exist"):
+        place.target.database.lose_store(["postgres-1", "postgres-9"])
+    assert [member.identity for member in place.target.database.members()] == before
+
+
+def test_taking_back_what_was_never_done_changes_nothing(place: Place) -> None:
+    if Capability.DATABASE_CLUSTER not in place.target.capabilities:
+        return
+    database = place.target.database
+    before = [(member.name, member.identity, member.role) for member in database.members()]
+    for member, _, _ in before:
+        for undo in (database.thaw, database.bring_back, database.allow_writes, database.catch_up):
+            undo(member)
+    database.mend()
+    assert [(member.name, member.identity, member.role) for member in database.members()] == before
 
 
 def test_time_goes_forward_and_sleeping_takes_at_least_as_long_as_asked(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -100,10 +101,23 @@ def test_a_failure_on_purpose_is_its_message_and_status_1() -> None:
 def test_render_names_what_it_lacks_and_writes_nothing(tmp_path: Path) -> None:
     values = tmp_path / "values.json"
     values.write_text("{}")
-    done = run("render", "--values", str(values), "--into", str(tmp_path))
+    done = run("render", "--values", str(values), "--into", str(tmp_path), "--only", "nginx.conf")
     assert done.returncode == 1
-    assert "cannot be rendered" in done.stderr
+    assert "template 'nginx.conf' cannot be rendered" in done.stderr
     assert list(tmp_path.iterdir()) == [values]
+
+
+def test_render_writes_what_is_named_and_asks_for_nothing_that_the_rest_needs(tmp_path: Path) -> None:
+    values = tmp_path / "values.json"
+    member = {"folder": "/srv/postgres-1", "data": "/srv/data", "postgres_port": 6432}
+    values.write_text(
+        json.dumps({"member": member, "locks": "/srv/locks", "repositories": [{"path": "/srv/backups", "pass": "hunter2"}]})
+    )
+    done = run("render", "--values", str(values), "--into", str(tmp_path), "--only", "pgbackrest.conf")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pgbackrest.conf", "values.json"]
+    assert "repo1-path=/srv/backups\n" in (tmp_path / "pgbackrest.conf").read_text()
+    assert run("render", "--values", str(values), "--into", str(tmp_path)).returncode == 2
 
 
 def test_each_role_imports_only_what_it_needs() -> None:

@@ -21,8 +21,21 @@ VALUES: dict[str, Any] = {
     },
     "monitoring": {
         "scrape_interval_s": 2, "scrape_timeout_s": 2, "alertmanager": "127.0.0.1:9093", "least_replicas": 2,
-        "runbooks": "file:///srv/runbooks", "jobs": {"prometheus": "127.0.0.1:9090"},
+        "runbooks": "file:///srv/runbooks", "jobs": {"prometheus": "127.0.0.1:9090"}, "authority": "/srv/ca.pem",
+        "members": [{"name": "postgres-1", "address": "127.0.0.1:8008"}, {"name": "postgres-2", "address": "127.0.0.1:8009"}],
     },
+    "member": {
+        "name": "postgres-1", "folder": "/srv/postgres-1", "data": "/srv/data/postgres-1", "postgres": "127.0.0.1:5432",
+        "postgres_inside": "127.0.0.1:6432", "postgres_port": 6432, "rest": "127.0.0.1:8008", "rest_inside": "127.0.0.1:8108",
+    },
+    "etcd": ["127.0.0.1:2379", "127.0.0.1:2479"],
+    "authority": "/srv/ca.pem",
+    "programs": "/usr/lib/postgresql/15/bin",
+    "pgbackrest": "/usr/bin/pgbackrest",
+    "synchronous": "on",
+    "authentication": {"superuser": {"name": "postgres", "password": "a: 'b' \"c\" # {d}"}},
+    "locks": "/srv/locks",
+    "repositories": [{"path": "/srv/objects/backups", "pass": "first"}, {"path": "/srv/offsite", "pass": "second"}],
 }  # fmt: skip
 
 
@@ -54,19 +67,26 @@ def test_a_missing_value_is_an_error_and_never_an_empty_string(path: tuple[str, 
         assert "job_name: prometheus" not in render.render("prometheus.yml", values)
         return
     with pytest.raises(MlSystemError, match=f"cannot be rendered: .*'{path[-1]}'"):
-        render.render_all(values, tmp_path)
+        render.render_all(render.TEMPLATES, values, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_template_names_those_there_are() -> None:
-    with pytest.raises(MlSystemError, match=r"template 'grafana.json' does not exist; there are nginx.conf, prometheus.yml"):
+    with pytest.raises(MlSystemError, match=r"template 'grafana.json' does not exist; there are nginx.conf, patroni.yml"):
         render.render("grafana.json", VALUES)
 
 
-def test_all_files_are_written(tmp_path: Path) -> None:
-    render.render_all(VALUES, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == set(render.TEMPLATES)
-    assert (tmp_path / "nginx.conf").read_text(encoding="utf-8") == render.render("nginx.conf", VALUES)
+def test_those_files_are_written_that_are_named(tmp_path: Path) -> None:
+    render.render_all(("nginx.conf", "alerts.yml"), VALUES, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"nginx.conf", "alerts.yml"}
+    for path in tmp_path.iterdir():
+        assert path.read_text(encoding="utf-8") == render.render(path.name, VALUES)
+
+
+def test_one_unknown_name_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(MlSystemError, match=r"'grafana\.json' does not exist"):
+        render.render_all(("nginx.conf", "grafana.json"), VALUES, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_user_is_named_only_where_there_is_one() -> None:

@@ -14,14 +14,21 @@ from typing import Literal
 from sre.errors import CannotRun
 
 # Below Linux's range for outgoing connections (32768 and up), so that no client takes a port while its service restarts.
-_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 40, 300
+_FIRST_PORT, _BLOCK, _BLOCKS = 20_000, 60, 200
+MEMBERS = ("postgres-1", "postgres-2", "postgres-3")
+# Every TCP service of a member of the database cluster; all are reached through the cables.
+_MEMBER_SERVICES = ("postgres", "patroni", "etcd", "etcd-peer")
+CABLES = tuple(f"{service}-{number}" for number in range(1, len(MEMBERS) + 1) for service in _MEMBER_SERVICES)
 _SINGLE_PORTS = (
     "ingress", "ingress-status", "postgres", "mlflow", "prometheus", "alertmanager",
-    "node-exporter", "postgres-exporter", "nginx-exporter",
+    "node-exporter", "postgres-exporter", "nginx-exporter", *CABLES, *(f"{cable}-inside" for cable in CABLES),
 )  # fmt: skip
 
-# What runs: everything, or only what answers predictions, as a restored place does.
-Parts = Literal["all", "serving"]
+# What runs: everything; the database cluster alone; what answers predictions with a single database server, as a restored place
+# does; or that server alone.
+Parts = Literal["all", "cluster", "serving", "database"]
+# Whether a commit waits for a standby: always, while there is one, or never.
+Synchronous = Literal["strict", "on", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Layout:
         account: whom PostgreSQL runs as when we are root, else None.
         parts: which services there are.
         variant: of the model that the replicas serve; `auto` lets each choose by measuring.
+        synchronous: whether a commit waits for a standby.
     """
 
     home: Path
@@ -45,6 +53,17 @@ class Layout:
     account: str | None
     parts: Parts
     variant: str = "auto"
+    synchronous: Synchronous = "on"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The database servers: a cluster, or the only one of a restored place."""
+        return MEMBERS if self.clustered else ("postgres",)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the database is a cluster."""
+        return self.parts in ("all", "cluster")
 
     @property
     def secrets(self) -> Path:
@@ -56,10 +75,22 @@ class Layout:
         """Rendered configuration files."""
         return self.home / "config"
 
+    def data(self, member: str) -> Path:
+        """Data directory of one database server; it may move it aside, so the folder around it is its own."""
+        return self.home / "data" / member / "pgdata"
+
+    def store(self, number: str) -> Path:
+        """Data directory of one member of etcd."""
+        return self.home / "data" / f"etcd-{number}"
+
+    def private(self, member: str) -> Path:
+        """Configuration, key and socket of one database server; only its account can look inside."""
+        return self.config / member
+
     @property
-    def database(self) -> Path:
-        """PostgreSQL's data directory."""
-        return self.home / "data" / "postgres"
+    def offsite(self) -> Path:
+        """The second place of every backup; stands for one far away."""
+        return self.home / "offsite"
 
     @property
     def objects(self) -> Path:
@@ -85,8 +116,10 @@ class Layout:
         return f"http://{self.address(service)}"
 
     def dsn(self, user: str, database: str) -> str:
-        """Libpq URL without a password; libpq takes that from the password file."""
-        return f"postgresql://{user}@{self.address('postgres')}/{database}"
+        """Libpq URL of the primary, wherever it is; libpq takes the password from the password file."""
+        hosts = ",".join(self.address(member) for member in self.members)
+        options = f"target_session_attrs=read-write&sslmode=verify-full&sslrootcert={self.config / 'ca.pem'}"
+        return f"postgresql://{user}@{hosts}/{database}?{options}"
 
 
 def replica_names(count: int) -> tuple[str, ...]:

@@ -39,8 +39,10 @@ PROGRAMS: tuple[Program, ...] = (
         ("postgres",),
         "postgresql",
         "database of the registry and of the prediction log",
-        ("initdb", "pg_basebackup", "pg_ctl", "pg_verifybackup"),
+        ("initdb", "pg_amcheck", "pg_basebackup", "pg_checksums", "pg_controldata", "pg_ctl", "pg_isready", "pg_rewind"),
     ),
+    Program("etcd", ("etcd",), "etcd-server", "where the database cluster agrees on its primary"),
+    Program("pgbackrest", ("pgbackrest",), "pgbackrest", "backups of the database and of its WAL"),
     Program("prometheus", ("prometheus",), "prometheus", "metrics and alert rules"),
     Program("promtool", ("promtool",), "prometheus", "checks rule files"),
     Program("alertmanager", ("alertmanager", "prometheus-alertmanager"), "prometheus-alertmanager", "alerts"),
@@ -78,7 +80,7 @@ class Found:
 
     def version(self) -> str:
         """What the program says of its own version, or why it could not say."""
-        command = [str(self.path), "-v" if self.program.name == "nginx" else "--version"]
+        command = [str(self.path), {"nginx": "-v", "pgbackrest": "version"}.get(self.program.name, "--version")]
         try:
             answer = subprocess.run(
                 command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=20, check=False

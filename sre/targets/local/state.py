@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sre.errors import TargetUnavailable
-from sre.targets.local.layout import Layout, Parts
+from sre.targets.local.layout import Layout, Parts, Synchronous
 
 SCHEMA = "sre.local/1"
 STATE_NAME = "system.json"
@@ -38,7 +38,7 @@ class SystemState:
         supervisor: identity of the supervising process.
         state: `starting`, `ready`, `failed` or `stopping`.
         why: the reason of `failed`.
-        parts, ports, replicas, account, variant: as in `Layout`.
+        parts, ports, replicas, account, variant, synchronous: as in `Layout`.
         services: by name, in starting order.
     """
 
@@ -51,10 +51,11 @@ class SystemState:
     account: str | None
     services: dict[str, ServiceState] = field(default_factory=dict)
     variant: str = "auto"
+    synchronous: Synchronous = "on"
 
     def layout(self, home: Path, tools: Path) -> Layout:
         """The layout that the supervisor chose."""
-        return Layout(home, tools, self.ports, tuple(self.replicas), self.account, self.parts, self.variant)
+        return Layout(home, tools, self.ports, tuple(self.replicas), self.account, self.parts, self.variant, self.synchronous)
 
 
 def write(home: Path, state: SystemState) -> None:
@@ -78,3 +79,19 @@ def read(home: Path) -> SystemState | None:
         raise TargetUnavailable(f"{home / STATE_NAME} is not of schema {SCHEMA}; end that system with the version that began it")
     document["services"] = {name: ServiceState(**service) for name, service in document["services"].items()}
     return SystemState(**document)
+
+
+def hold(home: Path, service: str) -> None:
+    """From now on the service is not started again when it ends; it is not ended by this."""
+    (home / "run" / "held").mkdir(exist_ok=True)
+    (home / "run" / "held" / service).touch()
+
+
+def release(home: Path, service: str) -> None:
+    """Take a hold back: the service is started again if it has ended."""
+    (home / "run" / "held" / service).unlink(missing_ok=True)
+
+
+def held(home: Path, service: str) -> bool:
+    """Whether the service is held."""
+    return (home / "run" / "held" / service).exists()

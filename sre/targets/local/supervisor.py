@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import IO, Any, get_args
 
 from sre.errors import CannotRun
-from sre.targets.local import prepare, processes, state
-from sre.targets.local.layout import Layout, Parts, claim_ports, replica_names, unprivileged_account
-from sre.targets.local.plan import Service, Task, nodes
+from sre.targets.local import database, files, prepare, processes, state
+from sre.targets.local.layout import Layout, Parts, Synchronous, claim_ports, replica_names, unprivileged_account
+from sre.targets.local.plan import nodes
+from sre.targets.local.service import Service, Task
 
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
 TASK_WITHIN_S = 600.0
 STOP_WITHIN_S = 15.0
 START_ATTEMPTS = 3
@@ -59,6 +60,7 @@ class Supervisor:
             why="",
             parts=layout.parts,
             variant=layout.variant,
+            synchronous=layout.synchronous,
             ports=dict(layout.ports),
             replicas=list(layout.replicas),
             account=layout.account,
@@ -144,8 +146,15 @@ class Supervisor:
             self._note(service.name, state="restarting", process="", restarts=current.restarts + 1, last=f"ended with {status}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), delay)
+            await self._while_held(service.name)
             delay = min(max(_FIRST_DELAY_S, delay * 2), _LONGEST_DELAY_S)
         self._note(service.name, state="stopped", process="")
+
+    async def _while_held(self, name: str) -> None:
+        """A lost host does not come back by itself: the drill that took it away says when."""
+        while state.held(self.layout.home, name) and not self.stopping.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), 0.1)
 
     async def _until_ready(self, service: Service, ended: asyncio.Task[int]) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
@@ -172,7 +181,7 @@ class Supervisor:
         with self._log(name) as log:
             process = await asyncio.create_subprocess_exec(
                 *command, env=environment, cwd=self.layout.run, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, user=account, group=prepare.group_of(self.layout) if account else None,
+                start_new_session=True, user=account, group=files.group_of(self.layout) if account else None,
                 extra_groups=[] if account else None,
             )  # fmt: skip
         self.running[name] = process
@@ -183,17 +192,29 @@ class Supervisor:
         return process
 
     async def _stop_all(self) -> None:
-        for node in reversed(self.nodes):
-            process = self.running.get(node.name)
-            if process is None or process.returncode is not None:
-                continue
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-                process.send_signal(node.stop_signal if isinstance(node, Service) else signal.SIGTERM)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
-            _end_group(process.pid)
-            await process.wait()
+        """Each node once nothing needs it any more; what does not need each other ends at the same time."""
+        ended = {node.name: asyncio.Event() for node in self.nodes}
+
+        async def stop(node: Service | Task) -> None:
+            for other in self.nodes:
+                if node.name in other.after:
+                    await ended[other.name].wait()
+            await self._end(node)
+            ended[node.name].set()
+
+        await asyncio.gather(*map(stop, self.nodes))
+
+    async def _end(self, node: Service | Task) -> None:
+        process = self.running.get(node.name)
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(node.stop_signal if isinstance(node, Service) else signal.SIGTERM)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), STOP_WITHIN_S)
+        _end_group(process.pid)
+        await process.wait()
 
     def _log(self, name: str) -> IO[bytes]:
         path = self.layout.logs / f"{name}.log"
@@ -240,16 +261,18 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, required=True)
     parser.add_argument("--parts", choices=get_args(Parts), required=True)
     parser.add_argument("--variant", required=True)
+    parser.add_argument("--synchronous", choices=get_args(Synchronous), required=True)
     options = parser.parse_args()
     home: Path = options.home
     _allow_many_files()
     replicas = replica_names(options.replicas)
     ports, claim = claim_ports(home, replicas)
-    layout = Layout(home, options.tools, ports, replicas, unprivileged_account(), options.parts, options.variant)
+    account = unprivileged_account()
+    layout = Layout(home, options.tools, ports, replicas, account, options.parts, options.variant, options.synchronous)
     with claim:
         prepare.folders(layout)
         prepare.passwords(layout)
-        prepare.certificates(layout)
+        database.folders(layout, prepare.certificates(layout))
         return asyncio.run(Supervisor(layout, nodes(layout)).run())
 
 

@@ -22,16 +22,17 @@ from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete,
 from sre.readings import Endpoints, Replica
 from sre.targets.base import Capability
 from sre.targets.local import processes, state
-from sre.targets.local.layout import Layout, Parts
+from sre.targets.local.layout import Layout, Parts, Synchronous, unprivileged_account
+from sre.targets.local.members import LocalDatabase
 from sre.targets.local.programs import PROGRAMS, find
 
 SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
-DOWN_WITHIN_S = 60.0
+DOWN_WITHIN_S = 120.0
 # Supervisors that this process began: it is their parent, so it must collect them when they have ended.
 _begun: dict[Path, subprocess.Popen[bytes]] = {}
 # What a system makes below its home, beside its state.
-FOLDERS = ("config", "data", "logs", "restored", "run", "secrets")
+FOLDERS = ("config", "data", "logs", "offsite", "restored", "run", "secrets")
 
 
 class LocalTarget:
@@ -42,7 +43,9 @@ class LocalTarget:
     """
 
     name = "local"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.BACKUPS, Capability.TRAINING})
+    capabilities = frozenset(
+        {Capability.REPLICAS, Capability.ALERTS, Capability.BACKUPS, Capability.TRAINING, Capability.DATABASE_CLUSTER}
+    )
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -87,6 +90,17 @@ class LocalTarget:
             for name in self.layout.replicas
         )
 
+    @property
+    def database(self) -> LocalDatabase:
+        """The database cluster.
+
+        Raises:
+            CannotRun: a restored place has a single server.
+        """
+        if not self.layout.clustered:
+            raise CannotRun(f"the system of {self.layout.home} is a restored place: its database is a single server")
+        return LocalDatabase(self.layout)
+
     def kill(self, replica: str) -> None:
         """SIGKILL. Raises StepFailed when there is no process to kill."""
         self._signal(replica, signal.SIGKILL)
@@ -125,6 +139,20 @@ def newest_dataset(layout: Layout) -> Path:
     return versions[-1]
 
 
+def layout_of(home: Path, tools: Path) -> Layout:
+    """The layout of a home, also when nothing runs there; it has no ports then.
+
+    Raises:
+        TargetUnavailable: no system was ever begun there.
+    """
+    current = state.read(home)
+    if current is not None and processes.alive(current.supervisor):
+        return current.layout(home, tools)
+    if not (home / "secrets").exists():
+        raise TargetUnavailable(f"{home} holds no system; run `sre up`, or set SRE_HOME")
+    return Layout(home, tools, {}, (), unprivileged_account(), "all")
+
+
 def attach(home: Path, tools: Path) -> LocalTarget:
     """The running system of a home.
 
@@ -146,6 +174,7 @@ def up(  # noqa: PLR0913 - each is a choice of its own
     replicas: int = 3,
     parts: Parts = "all",
     variant: str = "auto",
+    synchronous: Synchronous = "on",
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[LocalTarget, bool]:
     """Begin a system, or join the one that runs there.
@@ -156,6 +185,7 @@ def up(  # noqa: PLR0913 - each is a choice of its own
         replicas: serving replicas; a running system keeps its own number.
         parts: which services.
         variant: of the model that the replicas serve.
+        synchronous: whether a commit waits for a standby.
         say: receives one line per change.
 
     Returns:
@@ -173,7 +203,7 @@ def up(  # noqa: PLR0913 - each is a choice of its own
             joined = _wait_ready(home, tools, say, lambda: _taken(lock))
             if joined is not None:
                 return joined, False
-        options = ["--replicas", str(replicas), "--parts", parts, "--variant", variant]
+        options = ["--replicas", str(replicas), "--parts", parts, "--variant", variant, "--synchronous", synchronous]
         return _begin(home, tools, options, lock, say), True
 
 
@@ -192,6 +222,8 @@ def _begin(home: Path, tools: Path, options: list[str], lock: IO[str], say: Call
     if left:
         say(f"ended {len(left)} processes that an earlier system left: {', '.join(sorted(set(left)))}")
     (home / state.STATE_NAME).unlink(missing_ok=True)
+    # What a drill held or cut in a system whose supervisor was killed is not held or cut in this one.
+    shutil.rmtree(home / "run", ignore_errors=True)
     (home / "logs").mkdir(exist_ok=True)
     command = [*SUPERVISOR, str(home), "--tools", str(tools), *options]
     with (home / "logs" / "supervisor.log").open("ab") as log:
@@ -238,8 +270,12 @@ def down(home: Path, *, purge: bool = False) -> list[str]:
     _collect(home)
     (home / state.STATE_NAME).unlink(missing_ok=True)
     shutil.rmtree(home / "run", ignore_errors=True)
-    if purge:
-        _purge(home)
+    if purge and home.exists():
+        # With the lock, so that nobody begins a system in what is being deleted.
+        with (home / "lock").open("a") as lock:
+            if not _taken(lock):
+                raise UndoIncomplete(f"{home} is not deleted: a system was begun there meanwhile; end that first")
+            _purge(home)
     return left
 
 

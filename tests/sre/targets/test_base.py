@@ -12,7 +12,7 @@ from sre.targets.memory import MemoryLoad, MemoryTarget
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    assert [str(capability) for capability in Capability] == ["replicas", "alerts", "backups", "training"]
+    assert [str(capability) for capability in Capability] == ["replicas", "alerts", "backups", "training", "database-cluster"]
 
 
 @pytest.mark.parametrize(

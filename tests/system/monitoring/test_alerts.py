@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +23,18 @@ VALUES: dict[str, Any] = {
     "monitoring": {
         "scrape_interval_s": 2, "scrape_timeout_s": 2, "alertmanager": "127.0.0.1:9093", "least_replicas": 3,
         "runbooks": RUNBOOKS, "jobs": {"prometheus": "127.0.0.1:9090", "node-exporter": "127.0.0.1:9100"},
+        "authority": "ca.pem",
+        "members": [{"name": f"postgres-{number}", "address": f"127.0.0.1:800{number}"} for number in (1, 2, 3)],
     },
 }  # fmt: skip
 LABELS = 'job="serving",path="/predict"'
 REQUESTS, BUCKET = f"http_requests_total{{{LABELS},status=", f"http_request_duration_seconds_bucket{{{LABELS},le="
 AVAILABLE, SIZE = "node_filesystem_avail_bytes", "node_filesystem_size_bytes"
 ROOT = 'mountpoint="/",fstype="ext4"'
-ALERTS = ("HighErrorRate", "HighLatency", "LowReplicaCount", "DiskSpaceLow")
+ALERTS = {
+    "HighErrorRate": "page", "HighLatency": "page", "LowReplicaCount": "page", "DiskSpaceLow": "ticket",
+    "DatabaseNoPrimary": "page", "DatabaseMemberLost": "ticket", "WalNotArchived": "page",
+}  # fmt: skip
 Check = Callable[..., None]
 
 
@@ -50,11 +56,29 @@ def disk(left: float, fstype: str = "ext4") -> dict[str, str]:
     return {f"{AVAILABLE}{labels}": f"{left}x120", f"{SIZE}{labels}": "100x120"}
 
 
+def members(name: str, *counts: str) -> dict[str, str]:
+    return {f'{name}{{job="database",member="postgres-{number}"}}': values for number, values in enumerate(counts, 1)}
+
+
+def primary(*counts: str) -> dict[str, str]:
+    return members("patroni_primary", *counts)
+
+
+def running(*counts: str) -> dict[str, str]:
+    return members("patroni_postgres_running", *counts)
+
+
+def refused(values: str) -> dict[str, str]:
+    return {'pg_stat_archiver_failed_count{job="postgres-exporter",server="postgres-1"}': values}
+
+
 @pytest.fixture
 def promtool(programs: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     found = find("promtool", programs)
     for name in ("alerts.yml", "prometheus.yml"):
         (tmp_path / name).write_text(render.render(name, VALUES))
+    # promtool asks that the file is there, not what it says.
+    (tmp_path / "ca.pem").touch()
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -71,13 +95,11 @@ def firing(promtool: Callable[..., subprocess.CompletedProcess[str]], tmp_path: 
 
     def check(series: dict[str, str], at: str, expected: dict[str, tuple[str, dict[str, str]]]) -> None:
         rules = []
-        for name in ALERTS:
+        for name, severity in ALERTS.items():
             alert = []
             if name in expected:
                 summary, labels = expected[name]
-                severity = "ticket" if name == "DiskSpaceLow" else "page"
-                page = {"HighErrorRate": "high-error-rate", "HighLatency": "high-latency",
-                        "LowReplicaCount": "low-replica-count", "DiskSpaceLow": "disk-space-low"}[name]  # fmt: skip
+                page = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
                 alert = [{
                     "exp_labels": {"severity": severity, **labels},
                     "exp_annotations": {"summary": summary, "runbook_url": f"{RUNBOOKS}/{page}.md"},
@@ -98,7 +120,8 @@ def firing(promtool: Callable[..., subprocess.CompletedProcess[str]], tmp_path: 
 
 
 WHOLE = up("1x120", "1x120", "1x120")
-QUIET = {**WHOLE, **errors(100, 0), **buckets(100, 100), **disk(50)}
+DATABASE = {**primary("1x120", "0x120", "0x120"), **running("1x120", "1x120", "1x120"), **refused("3x120")}
+QUIET = {**WHOLE, **DATABASE, **errors(100, 0), **buckets(100, 100), **disk(50)}
 
 
 @pytest.mark.parametrize(
@@ -128,13 +151,43 @@ QUIET = {**WHOLE, **errors(100, 0), **buckets(100, 100), **disk(50)}
             {"LowReplicaCount": ("only 0 of at least 3 replicas answer", {})}, id="no replica answers",
         ),
         pytest.param(
-            {**disk(50)}, "1m", {"LowReplicaCount": ("only 0 of at least 3 replicas answer", {})}, id="no replica is known",
+            {**DATABASE, **disk(50)}, "1m",
+            {"LowReplicaCount": ("only 0 of at least 3 replicas answer", {})}, id="no replica is known",
         ),
         pytest.param(QUIET | up("1x120", "1x120", "1x9 0 1x109"), "1m", {}, id="one scrape is missed"),
         pytest.param(QUIET | disk(9.9), "6m", {"DiskSpaceLow": ("/ has 9.9% left", {"mountpoint": "/"})}, id="9.9 % left"),
         pytest.param(QUIET | disk(9.9), "4m", {}, id="9.9 % left, not for long"),
         pytest.param(QUIET | disk(10), "9m", {}, id="10 % left"),
         pytest.param(QUIET | disk(1, "tmpfs"), "9m", {}, id="a disk in memory is full"),
+        pytest.param(
+            QUIET | primary("1x10 0x109", "0x120", "0x120"), "75s",
+            {"DatabaseNoPrimary": ("the database cluster has 0 primaries", {})}, id="nobody takes over",
+        ),
+        pytest.param(QUIET | primary("1x10 0x109", "0x12 1x107", "0x120"), "64s", {}, id="a failover takes 10 s"),
+        pytest.param(QUIET | primary("1x10 0x109", "0x12 1x107", "0x120"), "9m", {}, id="another primary"),
+        pytest.param(
+            QUIET | primary("1x120", "1x120", "0x120"), "1m",
+            {"DatabaseNoPrimary": ("the database cluster has 2 primaries", {})}, id="two primaries",
+        ),
+        pytest.param(
+            {**WHOLE, **refused("3x120")}, "2m",
+            {
+                "DatabaseNoPrimary": ("the database cluster has 0 primaries", {}),
+                "DatabaseMemberLost": ("only 0 of 3 database servers run", {}),
+            }, id="no member is known",
+        ),
+        pytest.param(
+            QUIET | running("1x120", "1x120", "0x120"), "2m",
+            {"DatabaseMemberLost": ("only 2 of 3 database servers run", {})}, id="a member is lost",
+        ),
+        pytest.param(QUIET | running("1x120", "1x120", "0x120"), "50s", {}, id="a member is lost, not for long"),
+        pytest.param(
+            QUIET | refused("3+1x120"), "4m",
+            {"WalNotArchived": ("WAL is not archived; what is written now is lost with the machine", {})},
+            id="the repository refuses WAL",
+        ),
+        pytest.param(QUIET | refused("3+1x120"), "1m", {}, id="the repository refuses WAL, not for long"),
+        pytest.param(QUIET | refused("3+1x10 13x109"), "9m", {}, id="the repository refused WAL once"),
     ],
 )  # fmt: skip
 def test_alerts_fire_when_they_should_and_only_then(
@@ -153,7 +206,7 @@ def test_promtool_takes_rules_and_configuration(
 ) -> None:
     rules = promtool("check", "rules", "alerts.yml")
     assert rules.returncode == 0, rules.stderr
-    assert "4 rules found" in rules.stdout
+    assert f"{len(ALERTS)} rules found" in rules.stdout
     config = promtool("check", "config", "prometheus.yml")
     assert config.returncode == 0, config.stderr
     (tmp_path / "alerts.yml").write_text((tmp_path / "alerts.yml").read_text().replace("sum(", "summ("))
@@ -170,14 +223,17 @@ def test_every_alert_leads_to_a_runbook_that_exists() -> None:
         assert (PROJECT / "runbooks" / page).is_file(), page
 
 
-def test_every_replica_and_every_job_is_scraped() -> None:
-    scrapes = {
-        item["job_name"]: item["static_configs"] for item in safe_load(render.render("prometheus.yml", VALUES))["scrape_configs"]
+def test_every_replica_every_member_and_every_job_is_scraped() -> None:
+    scrapes = {item["job_name"]: item for item in safe_load(render.render("prometheus.yml", VALUES))["scrape_configs"]}
+    assert set(scrapes) == {"serving", "database", "prometheus", "node-exporter"}
+    targets = {
+        job: [(group["targets"], group["labels"]) for group in scrapes[job]["static_configs"]] for job in ("serving", "database")
     }
-    assert set(scrapes) == {"serving", "prometheus", "node-exporter"}
-    assert [(item["targets"], item["labels"]["replica"]) for item in scrapes["serving"]] == [
-        ([replica["address"]], replica["name"]) for replica in VALUES["serving"]
+    assert targets["serving"] == [([replica["address"]], {"replica": replica["name"]}) for replica in VALUES["serving"]]
+    assert targets["database"] == [
+        ([member["address"]], {"member": member["name"]}) for member in VALUES["monitoring"]["members"]
     ]
+    assert (scrapes["database"]["scheme"], scrapes["database"]["tls_config"]) == ("https", {"ca_file": "ca.pem"})
 
 
 def test_alertmanager_takes_its_configuration(programs: Path, tmp_path: Path) -> None:

@@ -117,3 +117,15 @@ def test_a_statement_does_not_wait_for_ever(database_url: str) -> None:
     with connect(database_url, application="test", timeout_s=1) as connection:
         assert connection.execute("SHOW statement_timeout").fetchone() == ("1s",)
         assert connection.execute("SHOW application_name").fetchone() == ("test",)
+
+
+def test_a_server_that_is_frozen_is_given_up_and_a_slow_one_is_not(database_url: str) -> None:
+    with connect(database_url, application="patient", timeout_s=30) as patient:
+        assert patient.execute("SELECT pg_sleep(0.3)").fetchone() == ("",)
+    impatient = connect(database_url, application="impatient", timeout_s=30)
+    impatient.patience_s = 0.2
+    with pytest.raises(psycopg.OperationalError, match=r"the server gave no answer within 0\.2 s"):
+        impatient.execute("SELECT pg_sleep(1)")
+    assert impatient.closed
+    with connect(database_url, application="default") as by_default:
+        assert by_default.patience_s == 4

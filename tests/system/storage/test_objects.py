@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 from pathlib import Path
@@ -163,3 +164,35 @@ def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
         seen.add(store.get(BUCKET, "key"))
     writer.join()
     assert seen <= set(contents)
+
+
+def test_what_is_replaced_or_deleted_is_kept_as_a_version(store: ObjectStore) -> None:
+    for data in (b"1", b"2"):
+        store.put(BUCKET, "a/key", data)
+    store.delete(BUCKET, "a/key")
+    store.delete(BUCKET, "a/key")
+    versions = sorted((store.root / BUCKET / ".versions" / "a" / "key").iterdir())
+    assert [path.read_bytes() for path in versions] == [b"1", b"2"]
+    assert store.list(BUCKET) == []
+    assert not store.exists(BUCKET, "a/key")
+
+
+def test_a_cold_object_reads_as_any_other(store: ObjectStore, tmp_path: Path) -> None:
+    cold = store.root / BUCKET / ".cold" / "a" / "key.gz"
+    cold.parent.mkdir(parents=True)
+    cold.write_bytes(gzip.compress(b"cold"))
+    assert store.list(BUCKET) == ["a/key"]
+    assert store.exists(BUCKET, "a/key")
+    assert store.get(BUCKET, "a/key") == b"cold"
+    store.copy(BUCKET, "a/key", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"cold"
+    store.delete(BUCKET, "a/key")
+    assert not store.exists(BUCKET, "a/key")
+
+
+def test_a_cold_object_that_is_damaged_is_named(store: ObjectStore) -> None:
+    cold = store.root / BUCKET / ".cold" / "key.gz"
+    cold.parent.mkdir(parents=True)
+    cold.write_bytes(gzip.compress(b"cold")[:-4])
+    with pytest.raises(StorageError, match=r"cannot read object ml-datasets/key"):
+        store.get(BUCKET, "key")

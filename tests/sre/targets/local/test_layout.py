@@ -8,18 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from annotated_types import Le
+from psycopg.conninfo import conninfo_to_dict
 
+from sre.config import Settings
 from sre.errors import CannotRun
 from sre.targets.local import layout as layouts
-from sre.targets.local.layout import Layout, claim_ports, replica_names, unprivileged_account
+from sre.targets.local.layout import CABLES, MEMBERS, Layout, Parts, claim_ports, replica_names, unprivileged_account
 
 REPLICAS = replica_names(3)
 
 
 def test_everything_lies_below_the_home(make_layout: Callable[..., Layout]) -> None:
     layout = make_layout()
-    folders = (layout.secrets, layout.config, layout.database, layout.objects, layout.logs, layout.run)
-    assert len(set(folders)) == len(folders)
+    folders = [layout.secrets, layout.config, layout.objects, layout.offsite, layout.logs, layout.run]
+    folders += [place(member) for member in layout.members for place in (layout.data, layout.private)]
+    assert len(set(folders)) == len(folders) == 12
     assert all(folder.is_relative_to(layout.home) for folder in folders)
 
 
@@ -27,14 +31,41 @@ def test_addresses_name_this_machine_only_and_no_password(make_layout: Callable[
     layout = make_layout()
     assert layout.address("mlflow") == f"127.0.0.1:{layout.ports['mlflow']}"
     assert layout.url("mlflow") == f"http://{layout.address('mlflow')}"
-    assert layout.dsn("serving", "predictions") == f"postgresql://serving@{layout.address('postgres')}/predictions"
+
+
+def test_clients_know_every_member_and_ask_for_the_primary_with_a_proof_of_who_it_is(make_layout: Callable[..., Layout]) -> None:
+    layout = make_layout()
+    assert layout.members == ("postgres-1", "postgres-2", "postgres-3")
+    known = conninfo_to_dict(layout.dsn("serving", "predictions"))
+    assert (known["host"], known["port"]) == (
+        "127.0.0.1,127.0.0.1,127.0.0.1", ",".join(str(layout.ports[member]) for member in layout.members),
+    )  # fmt: skip
+    assert {key: known[key] for key in known if key not in {"host", "port"}} == {
+        "user": "serving", "dbname": "predictions", "target_session_attrs": "read-write", "sslmode": "verify-full",
+        "sslrootcert": str(layout.config / "ca.pem"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("parts", ["serving", "database"])
+def test_a_restored_place_has_one_server(make_layout: Callable[..., Layout], parts: Parts) -> None:
+    layout = make_layout(parts=parts)
+    assert layout.members == ("postgres",)
+    assert not layout.clustered
+    assert conninfo_to_dict(layout.dsn("serving", "predictions"))["port"] == str(layout.ports["postgres"])
+
+
+def test_every_service_of_a_member_is_reached_through_a_cable_of_its_own(make_layout: Callable[..., Layout]) -> None:
+    ports = make_layout().ports
+    assert len(CABLES) == len(set(CABLES)) == 4 * len(MEMBERS)
+    assert {f"{cable}-inside" for cable in CABLES} <= set(ports)
+    assert {cable.rpartition("-")[2] for cable in CABLES} == {member.rpartition("-")[2] for member in MEMBERS}
 
 
 def test_ports_lie_below_those_of_outgoing_connections() -> None:
     ports, claim = claim_ports(Path("/srv/one"), REPLICAS)
     with claim:
         lowest, *_ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-        assert len(set(ports.values())) == len(ports) == 12
+        assert len(set(ports.values())) == len(ports) == 36
         assert 1024 < min(ports.values()) < max(ports.values()) < min(int(lowest), 32_768)
 
 
@@ -46,6 +77,12 @@ def test_a_home_comes_back_on_its_ports() -> None:
     assert again == first
 
 
+def test_a_block_has_room_for_every_replica_that_settings_allow() -> None:
+    most = next(rule.le for rule in Settings.model_fields["replicas"].metadata if isinstance(rule, Le))
+    assert isinstance(most, int)
+    assert len(layouts._SINGLE_PORTS) + most < layouts._BLOCK
+
+
 def test_systems_that_begin_together_never_share_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
     # Few blocks for many systems: most of them collide with another on their way.
     monkeypatch.setattr(layouts, "_BLOCKS", 40)
@@ -53,7 +90,7 @@ def test_systems_that_begin_together_never_share_a_port(monkeypatch: pytest.Monk
         claims = list(pool.map(lambda number: claim_ports(Path(f"/srv/{number}"), REPLICAS), range(12)))
     try:
         used = [port for ports, _ in claims for port in ports.values()] + [claim.getsockname()[1] for _, claim in claims]
-        assert len(used) == len(set(used)) == 12 * 13
+        assert len(used) == len(set(used)) == 12 * 37
     finally:
         for _, claim in claims:
             claim.close()
@@ -74,7 +111,7 @@ def test_a_whole_machine_without_a_free_block_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setattr(layouts, "_BLOCKS", 1)
     monkeypatch.setattr(layouts, "_FIRST_PORT", 31_000)
     _, claim = claim_ports(Path("/srv/one"), REPLICAS)
-    with claim, pytest.raises(CannotRun, match="no block of 40 free ports between 31000 and 31040"):
+    with claim, pytest.raises(CannotRun, match="no block of 60 free ports between 31000 and 31060"):
         claim_ports(Path("/srv/two"), REPLICAS)
 
 

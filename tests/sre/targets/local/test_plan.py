@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import make_url
 
-from sre.targets.local import plan
+from sre.targets.local import prepare
 from sre.targets.local.layout import Layout
-from sre.targets.local.plan import Service, Task, nodes
+from sre.targets.local.plan import nodes
+from sre.targets.local.service import Service, Task
 
 MakeLayout = Callable[..., Layout]
 SECRETS = ("PASSWORD", "SECRET", "TOKEN", "API_KEY")
@@ -17,7 +22,9 @@ SECRETS = ("PASSWORD", "SECRET", "TOKEN", "API_KEY")
 
 @pytest.fixture
 def layout(make_layout: MakeLayout, programs: Path) -> Layout:
-    return make_layout(tools=programs)
+    layout = make_layout(tools=programs)
+    prepare.certificates(layout)
+    return layout
 
 
 def test_everything_comes_after_what_it_needs(layout: Layout) -> None:
@@ -26,12 +33,26 @@ def test_everything_comes_after_what_it_needs(layout: Layout) -> None:
         assert set(node.after) <= known, node.name
         assert node.name not in known
         known.add(node.name)
-    assert {*layout.replicas, "ingress", "postgres", "mlflow", "prometheus", "alertmanager"} <= known
+    assert {*layout.replicas, *layout.members, "ingress", "mlflow", "prometheus", "alertmanager"} <= known
 
 
 def test_a_restored_place_serves_and_neither_trains_nor_watches(make_layout: MakeLayout, programs: Path) -> None:
     names = {node.name for node in nodes(make_layout(tools=programs, replicas=1, parts="serving"))}
     assert names == {"initdb", "postgres", "roles", "migrate", "mlflow", "serving-1"}
+
+
+def test_a_single_database_server_can_stand_alone(make_layout: MakeLayout, programs: Path) -> None:
+    alone = make_layout(tools=programs, parts="database")
+    assert [node.name for node in nodes(alone)] == ["initdb", "postgres", "roles"]
+
+
+def test_a_cluster_alone_has_its_backups_and_nothing_that_uses_it(layout: Layout) -> None:
+    cluster = replace(layout, parts="cluster", replicas=())
+    whole = {node.name: node for node in nodes(layout)}
+    assert [node.name for node in nodes(cluster)] == [
+        "configure-database", "cables", "etcd-1", "etcd-2", "etcd-3", *layout.members, "roles", "backup-repository",
+    ]  # fmt: skip
+    assert all(node.after == whole[node.name].after for node in nodes(cluster))
 
 
 def test_replicas_wait_for_a_model_and_nobody_waits_for_them(layout: Layout) -> None:
@@ -41,7 +62,8 @@ def test_replicas_wait_for_a_model_and_nobody_waits_for_them(layout: Layout) -> 
 
 
 def test_settings_meant_for_others_do_not_reach_a_service(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGPASSWORD", "PGHOST", "ML_PORT", "MLFLOW_TRACKING_URI", "PROMETHEUS_MULTIPROC_DIR", "SRE_HOME"):
+    foreign = ("PGPASSWORD", "PGHOST", "ETCD_NAME", "PATRONI_NAME", "ML_PORT", "MLFLOW_TRACKING_URI", "SRE_HOME")
+    for name in foreign:
         monkeypatch.setenv(name, "foreign")
     monkeypatch.setenv("LANG", "C.UTF-8")
     for node in nodes(layout):
@@ -55,8 +77,7 @@ def test_no_secret_stands_in_a_command_or_an_environment(layout: Layout) -> None
     for node in nodes(layout):
         ours = {name: value for name, value in node.environment.items() if name.startswith(("ML", "PG", "DATA_SOURCE"))}
         assert not [name for name in ours if any(word in name for word in SECRETS) and not name.endswith("_FILE")]
-        assert "://serving:" not in str((node.command, ours))
-        assert "://mlflow:" not in str((node.command, ours))
+        assert not re.search(r"://[a-z]*:[^@/]*@", str((node.command, ours)))
 
 
 def test_only_this_machine_is_listened_to(layout: Layout) -> None:
@@ -66,14 +87,34 @@ def test_only_this_machine_is_listened_to(layout: Layout) -> None:
             assert f"--web.listen-address={layout.address(node.name)}" in node.command
 
 
-def test_postgres_alone_runs_as_the_account(make_layout: MakeLayout, programs: Path) -> None:
-    services = [node for node in nodes(make_layout(tools=programs, account="nobody")) if isinstance(node, Service)]
-    assert {node.name: node.account for node in services if node.account} == {"postgres": "nobody"}
+def test_the_database_and_its_store_alone_run_as_the_account(make_layout: MakeLayout, programs: Path) -> None:
+    layout = make_layout(tools=programs, account="nobody")
+    prepare.certificates(layout)
+    services = [node for node in nodes(layout) if isinstance(node, Service)]
+    assert {node.name for node in services if node.account == "nobody"} == {*layout.members, "etcd-1", "etcd-2", "etcd-3"}
+    assert {node.account for node in services} == {None, "nobody"}
+
+
+def test_whoever_asks_the_database_knows_all_members_and_looks_for_the_primary(layout: Layout) -> None:
+    by_name = {node.name: node for node in nodes(layout)}
+    addresses = [layout.address(member) for member in layout.members]
+    for name in ("migrate", "serving-1"):
+        url = by_name[name].environment["ML_DATABASE_URL"]
+        assert url == layout.dsn("serving", "predictions")
+    registry = make_url(by_name["mlflow"].environment["MLFLOW_BACKEND_STORE_URI"])
+    assert list(registry.query["host"]) == addresses
+    assert (registry.query["target_session_attrs"], registry.query["sslmode"]) == ("read-write", "verify-full")
+    # The exporter is the exception: it asks each member, whatever its role.
+    watched = [conninfo_to_dict(url) for url in by_name["postgres-exporter"].environment["DATA_SOURCE_NAME"].split(",")]
+    assert [f"{one['host']}:{one['port']}" for one in watched] == addresses
+    assert {(one["user"], one["sslmode"]) for one in watched} == {("monitor", "verify-full")}
+    assert not [one for one in watched if "target_session_attrs" in one]
 
 
 def test_the_load_generator_goes_before_what_serves_and_that_before_what_watches(layout: Layout) -> None:
     niceness = {node.name: node.niceness for node in nodes(layout) if isinstance(node, Service)}
     assert 0 < niceness["serving-1"] == niceness["ingress"] < niceness["prometheus"] == niceness["mlflow"]
+    assert {niceness[name] for name in (*layout.members, "etcd-1", "etcd-2", "etcd-3", "cables")} == {0}
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -89,27 +130,11 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), _Answers) as one:
-        thread = threading.Thread(target=one.serve_forever)
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{one.server_address[1]}"
         one.shutdown()
         thread.join()
-
-
-def test_a_check_says_what_it_saw(server: str) -> None:
-    assert plan._answers(f"{server}/200") == ""
-    assert plan._answers(f"{server}/503") == f"{server}/503: status 503"
-    assert plan._answers("http://127.0.0.1:1/").startswith("http://127.0.0.1:1/: ConnectError")
-    assert plan._checker(f"{server}/404")() == f"{server}/404: status 404"
-
-
-def test_a_proxy_of_the_caller_is_not_asked(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert plan._answers(f"{server}/200") == ""
-
-
-def test_a_database_that_is_away_says_why(layout: Layout) -> None:
-    assert "127.0.0.1" in plan._postgres_accepts(layout)
 
 
 def test_a_model_is_trained_unless_the_registry_has_one(layout: Layout, server: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sre.targets.local import state, supervisor
 from sre.targets.local.layout import Layout
-from sre.targets.local.plan import Service, Task
+from sre.targets.local.service import Service, Task
 from sre.targets.local.state import SystemState
 from sre.targets.local.supervisor import Supervisor
 
@@ -143,6 +143,46 @@ async def test_after_a_calm_while_the_delay_begins_again(
             await until(lambda restarts=restarts: seen(layout).services["server"].restarts == restarts, "waits")  # type: ignore[misc]
 
     assert await run(layout, [service("server", SLEEP)], kill) == 0
+
+
+async def test_what_is_held_is_not_ended_and_not_started_again_until_it_is_released(
+    make_layout: MakeLayout, service: MakeService
+) -> None:
+    layout = make_layout()
+
+    async def comes_back(restarts: int) -> None:
+        os.kill(pid(layout, "other"), signal.SIGKILL)
+        await until(lambda: seen(layout).services["other"].restarts == restarts, "its end was not noticed")
+        await until(lambda: seen(layout).services["other"].state == "ready", "what is not held was not started again")
+
+    async def hold_and_release(_: Supervisor) -> None:
+        lost = pid(layout, "lost")
+        state.hold(layout.home, "lost")
+        await comes_back(1)
+        assert pid(layout, "lost") == lost
+        os.kill(lost, signal.SIGKILL)
+        await until(lambda: seen(layout).services["lost"].restarts == 1, "its end was not noticed")
+        # The other one comes back twice, the second time after a pause; the held one had no pause and has not come back.
+        for restarts in (2, 3):
+            await comes_back(restarts)
+        assert (seen(layout).services["lost"].state, pid(layout, "lost")) == ("restarting", 0)
+        state.release(layout.home, "lost")
+        await until(lambda: seen(layout).services["lost"].state == "ready", "it was released and not started again")
+        assert pid(layout, "lost") != lost
+
+    assert await run(layout, [service("lost", SLEEP), service("other", SLEEP)], hold_and_release) == 0
+
+
+async def test_a_system_ends_while_a_service_is_held(make_layout: MakeLayout, service: MakeService) -> None:
+    layout = make_layout()
+
+    async def hold(_: Supervisor) -> None:
+        state.hold(layout.home, "lost")
+        os.kill(pid(layout, "lost"), signal.SIGKILL)
+        await until(lambda: seen(layout).services["lost"].restarts == 1, "its end was not noticed")
+
+    assert await run(layout, [service("lost", SLEEP)], hold) == 0
+    assert seen(layout).services["lost"].state == "stopped"
 
 
 async def test_what_a_killed_service_leaves_is_ended_before_it_starts_again(

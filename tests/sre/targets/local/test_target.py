@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
 from sre.targets.base import Capability
 from sre.targets.local import processes, state, target
+from sre.targets.local.database import all_roles
 from sre.targets.local.layout import Layout
 from sre.targets.local.target import LocalTarget
 
@@ -56,15 +58,16 @@ def test_up_begins_and_down_leaves_nothing_but_data(small_home: Path) -> None:
     assert names(small_home)
     assert target.down(small_home) == []
     assert not names(small_home)
-    assert sorted(path.name for path in small_home.iterdir()) == ["config", "data", "lock", "logs", "secrets"]
+    assert sorted(path.name for path in small_home.iterdir()) == ["config", "data", "lock", "logs", "offsite", "secrets"]
 
 
-def test_a_second_up_joins_and_keeps_the_number_of_replicas(small_home: Path) -> None:
-    target.up(small_home, TOOLS, replicas=2)
+def test_a_second_up_joins_and_keeps_what_the_first_chose(small_home: Path) -> None:
+    first, _ = target.up(small_home, TOOLS, replicas=2, variant="int8", synchronous="strict")
+    assert (first.layout.variant, first.layout.synchronous) == ("int8", "strict")
     before, said = supervisor_of(small_home), []  # type: ignore[var-annotated]
-    joined, begun = target.up(small_home, TOOLS, replicas=7, say=said.append)
+    joined, begun = target.up(small_home, TOOLS, replicas=7, synchronous="off", say=said.append)
     assert not begun
-    assert len(joined.layout.replicas) == 2
+    assert joined.layout == first.layout
     assert supervisor_of(small_home) == before
     assert said[0] == f"a system already holds {small_home}; joining it"
 
@@ -88,6 +91,18 @@ def test_after_a_killed_supervisor_up_ends_what_was_left_and_begins(small_home: 
     assert [line for line in said if line.startswith("ended ") and "that an earlier system left: sleep" in line]
     assert supervisor_of(small_home) != old
     assert not any(processes.alive(orphan) for orphan in orphans)
+
+
+def test_after_a_killed_supervisor_nothing_is_held_or_cut_any_more(small_home: Path) -> None:
+    system, _ = target.up(small_home, TOOLS)
+    state.hold(small_home, "one")
+    (system.layout.run / "cables").mkdir()
+    (system.layout.run / "cables" / "wish.json").touch()
+    assert processes.signal_process(supervisor_of(small_home), signal.SIGKILL)
+    wait_gone(supervisor_of(small_home))
+    target.up(small_home, TOOLS)
+    assert not state.held(small_home, "one")
+    assert not (system.layout.run / "cables" / "wish.json").exists()
 
 
 def test_after_a_killed_supervisor_down_ends_everything(small_home: Path) -> None:
@@ -228,6 +243,11 @@ def test_a_system_that_is_gone_has_no_replicas(make_layout: Callable[..., Layout
         LocalTarget(layout).kill("serving-1")
 
 
+def test_a_restored_place_has_no_cluster(make_layout: Callable[..., Layout]) -> None:
+    with pytest.raises(CannotRun, match="is a restored place: its database is a single server"):
+        _ = LocalTarget(make_layout(parts="serving")).database
+
+
 @pytest.mark.local
 def test_the_real_system_is_whole(system: LocalTarget) -> None:
     assert system.capabilities == frozenset(Capability)
@@ -235,7 +255,7 @@ def test_the_real_system_is_whole(system: LocalTarget) -> None:
     with pytest.raises(UsageError, match="replica 'serving-9' does not exist; there are serving-1, serving-2, serving-3"):
         system.pause("serving-9")
     described = system.describe()
-    assert set(described["programs"]) >= {"nginx", "postgres", "prometheus", "alertmanager"}
+    assert set(described["programs"]) >= {"nginx", "postgres", "etcd", "pgbackrest", "prometheus", "alertmanager"}
     assert all(item["version"][0].isdigit() for item in described["programs"].values())
     assert target.up(system.layout.home, system.layout.tools)[1] is False
 
@@ -246,11 +266,23 @@ def test_no_secret_is_readable_by_others_or_shown_anywhere(system: LocalTarget) 
     assert layout.secrets.stat().st_mode & 0o077 == 0
     files = list(layout.secrets.iterdir())
     assert all(path.stat().st_mode & 0o077 == 0 for path in files)
-    values = {path.read_text().strip() for path in files if path.suffix == ".password" or path.name == "api-key"}
-    assert len(values) == 6
+    values = {path.read_text().strip() for path in files if path.suffix != ".key" and path.name != "passfile"}
+    assert len(values) == len(all_roles()) + 3, "every role's password, the key of the service, and the keys of both repositories"
+    values |= {path.read_text().splitlines()[1] for path in files if path.suffix == ".key"}
     # Without an attribute that can be missing: a zombie has no command line.
     shown = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-    open_to_read = [*layout.logs.iterdir(), *layout.config.iterdir(), layout.home / state.STATE_NAME]
-    shown += [path.read_text(encoding="utf-8", errors="replace") for path in open_to_read]
+    texts = dict(open_texts(layout.home))
+    assert {layout.config / "prometheus.yml", layout.logs / "postgres-1.log", layout.home / state.STATE_NAME} <= set(texts)
+    shown += texts.values()
     shown.append(json.dumps({**system.describe(), "endpoints": repr(system.endpoints)}))
     assert not [value for value in values for text in shown if value in text]
+
+
+def open_texts(home: Path) -> Iterator[tuple[Path, str]]:
+    """Every file below the home that an account without rights of its own can read; servers make and delete some meanwhile."""
+    for folder, folders, files in os.walk(home):
+        folders[:] = [name for name in folders if (Path(folder) / name).stat().st_mode & 0o011]
+        for path in (Path(folder) / name for name in files):
+            with suppress(FileNotFoundError):
+                if path.is_file() and path.stat().st_mode & 0o044 and path.stat().st_size < 20_000_000:
+                    yield path, path.read_text(encoding="utf-8", errors="replace")
