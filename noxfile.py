@@ -105,7 +105,7 @@ def drills(session: nox.Session) -> None:
     sre(session, "up")
     try:
         sre(session, "drill", "peak-load", "--duration", "10m")
-        sre(session, "drill", *(session.posargs or ["training", "pod-recovery", "alerting", "backup-restore"]))
+        sre(session, "drill", *(session.posargs or ["training", "pod-recovery", "alerting", "database-recovery", "restore"]))
     finally:
         sre(session, "down")
 
@@ -115,6 +115,20 @@ def crash(session: nox.Session) -> None:
     """Kill drills at 20 random moments; after each, `sre undo` must leave a whole system."""
     ready(session, programs=True)
     session.run(str(BIN / "python"), "-m", "pytest", "tests/acceptance/test_crash.py", "--kills", "20", external=True)
+
+
+@nox.session(name="failover-study")
+def failover_study(session: nox.Session) -> None:
+    """Run seeded faults against the database cluster, for hours, resumable: `-- strict`, `-- async` or `-- kills`."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.failover", *session.posargs, external=True)
+
+
+@nox.session(name="backup-kill")
+def backup_kill(session: nox.Session) -> None:
+    """SIGKILL a backup at 50 random moments; every earlier one must restore, and a half one never count."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.backup_kill", "--kills", "50", external=True)
 
 
 @nox.session

@@ -12,11 +12,12 @@ import typer
 from sre.cli import output
 from sre.cli.output import AsJson
 from sre.config import Settings
-from sre.errors import ExitCode
+from sre.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from sre.dr.backup_plan import Plan
-    from sre.dr.sets import Place
+    from sre.dr.sets import BackupSet, Place
+    from sre.targets.local.layout import Layout
 
 app = typer.Typer(no_args_is_help=True, help="Backups of database, objects and registry, and the plan that they follow.")
 
@@ -27,6 +28,144 @@ def _plan(file: Path | None) -> Plan:
     from sre.dr import backup_plan
 
     return backup_plan.load(file or backup_plan.PLAN)
+
+
+PlaceOption = Annotated[Literal["store", "off-site"], typer.Option("--from", help="Which copy.")]
+
+
+@app.command()
+def create(
+    kind: Annotated[
+        Literal["full", "diff"], typer.Option(help="Of the database; objects and registry are always whole.")
+    ] = "diff",
+    reason: Annotated[
+        Literal["daily", "weekly", "monthly", "manual"], typer.Option(help="Why it is made; retention counts by the calendar.")
+    ] = "manual",
+    as_json: AsJson = False,
+) -> None:
+    """Back up database, objects and registry as one set, in both places, and verify both. A half backup never counts."""
+    from sre.dr import backup, sets
+    from sre.targets.local.target import attach
+
+    settings = Settings()
+    layout = attach(settings.home, settings.tools).layout
+    with output.progress() as narrator:
+        item = backup.create(layout, kind, reason, say=narrator.say)
+        narrator.change(f"{item.id}: {len(item.objects)} objects, {sum(table.rows for table in item.tables.values()):,} rows")
+        wrong = {place: backup.verify(layout, item, place, say=narrator.say) for place in sets.places(settings.home)}
+    _tell(item.id, wrong, as_json=as_json)
+
+
+@app.command()
+def verify(
+    backup_id: Annotated[str | None, typer.Argument(help="One backup; the newest when left out.")] = None,
+    place: PlaceOption = "store",
+    as_json: AsJson = False,
+) -> None:
+    """Read every byte of a backup again; what is missing, truncated or altered is named. Needs no running system."""
+    from sre.dr import backup
+
+    settings = Settings()
+    chosen = _place_of(place)
+    layout = _layout(settings)
+    item = _chosen(settings, chosen, backup_id)
+    with output.progress() as narrator:
+        wrong = backup.verify(layout, item, chosen, say=narrator.say)
+    _tell(item.id, {chosen: wrong}, as_json=as_json)
+
+
+@app.command()
+def restore(
+    into: Annotated[Path | None, typer.Option(help="A new place, which runs beside the system.")] = None,
+    over: Annotated[
+        str | None, typer.Option(help="Replace the system of this home, which must be down: type the cluster's name, `ml`.")
+    ] = None,
+    backup_id: Annotated[str | None, typer.Argument(help="One backup; the newest good one when left out.")] = None,
+    place: PlaceOption = "store",
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="time:2026-11-24T12:00:00Z, xid:NUMBER, name:MARKER, lsn:0/3000060 or latest; else the set's own moment."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore database, objects and registry to one moment: in a new place, or over a system that is down."""
+    from sre.dr import place as places
+    from sre.dr.recovery import parse
+
+    if (into is None) == (over is None):
+        raise UsageError("say where: --into a new folder, or --over the name of the cluster that is replaced")
+    settings = Settings()
+    layout, chosen = _layout(settings), _place_of(place)
+    item = _chosen(settings, chosen, backup_id)
+    target = parse(to) if to else None
+    with output.progress() as narrator:
+        if over is not None:
+            aside = places.replace(item, layout, over, place=chosen, target=target, say=narrator.say)
+            facts = {"replaced": str(settings.home), "aside": str(aside)}
+        elif into is not None:
+            restored = places.restore(item, layout, into.resolve(), place=chosen, target=target, say=narrator.say)
+            facts = {"home": str(into.resolve()), "ingress": restored.target.endpoints.ingress, "reached": restored.reached.words}
+    if as_json:
+        output.document("sre.restored/1", {"backup": item.id, **facts})
+    else:
+        output.table(("what", "where"), [("backup", item.id), *facts.items()])
+        output.narrate("begin it with `sre up`" if over else f"end it with `SRE_HOME={into} sre down --purge`")
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    plan: PlanFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what the plan no longer keeps: sets, database backups, objects, versions; compress what grew cold."""
+    from sre.dr import backup
+
+    settings, rules = Settings(), _plan(plan)
+    with output.progress() as narrator:
+        gone = backup.prune(_layout(settings), rules, time.time(), dry_run=dry_run, say=narrator.say)
+    if as_json:
+        output.document("sre.pruned/1", {"dry_run": dry_run, "gone": gone})
+        return
+    for line in gone:
+        typer.echo(line)
+    output.narrate(f"{len(gone)} things {'would go' if dry_run else 'are gone'}")
+
+
+def _layout(settings: Settings) -> Layout:
+    from sre.targets.local.target import layout_of
+
+    return layout_of(settings.home, settings.tools)
+
+
+def _place_of(option: str) -> Place:
+    return "store" if option == "store" else "off_site"
+
+
+def _chosen(settings: Settings, place: Place, backup_id: str | None) -> BackupSet:
+    from sre.dr import sets
+
+    found = sets.listing(sets.places(settings.home)[place])
+    if backup_id is None:
+        good = [name for name in found.sets if found.health(name) == "good"]
+        backup_id = next(iter(reversed(good or list(found.sets))), None)
+    if backup_id not in found.sets:
+        raise UsageError(f"{place} holds no backup {backup_id or 'at all'}; `sre backup list` shows what there is")
+    return found.sets[backup_id]
+
+
+def _tell(name: str, wrong: dict[Place, list[str]], *, as_json: bool) -> None:
+    if as_json:
+        output.document("sre.backup/1", {"id": name, "wrong": wrong})
+    else:
+        for place, sentences in wrong.items():
+            for sentence in sentences:
+                typer.echo(f"{place}: {sentence}")
+            output.narrate(f"{name} in {place}: {'DAMAGED' if sentences else 'every file is as it was written'}")
+    if any(wrong.values()):
+        raise typer.Exit(ExitCode.BROKEN)
 
 
 @app.command(name="list")

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from sre.cli import drills, evidence, output, slo, system, tools
+from sre.cli import backup, drills, evidence, output, slo, system, tools
 from sre.config import Settings
 from sre.errors import ExitCode, SreError, UsageError
 
@@ -31,6 +31,7 @@ app.command()(evidence.verify)
 app.command()(evidence.undo)
 app.command()(slo.slo)
 app.command()(tools.doctor)
+app.add_typer(backup.app, name="backup")
 app.add_typer(tools.app, name="tools")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,15 +15,24 @@ from sre.errors import ExitCode, TargetUnavailable
 
 def up(
     replicas: Annotated[int | None, typer.Option(min=1, max=20, help="Serving replicas; a running system keeps its own.")] = None,
+    synchronous: Annotated[
+        Literal["strict", "on", "off"],
+        typer.Option(
+            help="A commit waits for a standby: always, while there is one, or never. `strict` stops writes without one."
+        ),
+    ] = "on",
     as_json: AsJson = False,
 ) -> None:
-    """Begin the system on this machine, or join the one that runs: nginx, API replicas, PostgreSQL, MLflow, Prometheus,
+    """Begin the system on this machine, or join the one that runs: nginx, API replicas, a PostgreSQL cluster, MLflow, Prometheus,
     Alertmanager. The first time it also trains a model. Ctrl-C ends what was begun."""  # noqa: D205, D209 - one paragraph of help
     from sre.targets.local import target
 
     settings = Settings()
     with output.progress() as narrator:
-        system, begun = target.up(settings.home, settings.tools, replicas=replicas or settings.replicas, say=narrator.change)
+        system, begun = target.up(
+            settings.home, settings.tools, replicas=replicas or settings.replicas, synchronous=synchronous,
+            say=narrator.change,
+        )  # fmt: skip
     endpoints = system.endpoints
     addresses = {
         "ingress": endpoints.ingress, "mlflow": endpoints.mlflow, "prometheus": endpoints.prometheus,
@@ -53,8 +63,9 @@ def down(
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show every service: state, process, restarts, and what its check last saw."""
+    """Show every service: state, process, restarts, and what its check last saw; and every member of the database cluster."""
     from sre.targets.local import processes, state
+    from sre.targets.local.members import LocalDatabase
 
     settings = Settings()
     current = state.read(settings.home)
@@ -65,12 +76,27 @@ def status(as_json: AsJson = False) -> None:
         name: {"state": item.state, "pid": item.process.partition("@")[0], "restarts": item.restarts, "last": item.last}
         for name, item in current.services.items()
     }
+    layout = current.layout(settings.home, settings.tools)
+    members = LocalDatabase(layout).members() if supervised and layout.clustered else ()
     overall = current.state if supervised else "without a supervisor"
     if as_json:
-        output.document("sre.status/1", {"state": overall, "why": current.why, "services": services})
+        output.document("sre.status/1", {"state": overall, "why": current.why, "services": services,
+                                         "members": [asdict(member) for member in members]})  # fmt: skip
     else:
         rows = [(name, *(str(value)[:60] for value in item.values())) for name, item in services.items()]
         output.table(("service", "state", "pid", "restarts", "last seen"), rows, right=frozenset({"pid", "restarts"}))
+        lines = [
+            (
+                item.name,
+                item.role or "no role",
+                item.state,
+                str(item.timeline),
+                "unknown" if item.lag is None else f"{item.lag:,} B",
+            )
+            for item in members
+        ]
+        if lines:
+            output.table(("database", "role", "state", "timeline", "lag"), lines, right=frozenset({"timeline", "lag"}))
         output.narrate(f"{settings.home}: {overall} {current.why}".rstrip())
     if not supervised or current.state != "ready":
         raise typer.Exit(ExitCode.CANNOT_RUN)

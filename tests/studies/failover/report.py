@@ -17,6 +17,7 @@ from tests.studies.failover.schedules import KINDS
 
 LEAST_ACKED = 2000
 RARE = 0.01  # strict mode: the 95 % upper bound of the share of schedules that lose
+FIRST_WRITE_SECONDS = 30.0  # a primary that was killed is replaced within this
 BLIND_OF = 20  # asynchronous mode: loss in at least one of so many, else the study could not see one
 
 
@@ -94,13 +95,18 @@ def conclusion(mode: str, found: Summary) -> tuple[bool, str]:
     """Whether the study shows what it must, and the sentence that says so.
 
     Args:
-        mode: `strict`, in which nothing may be lost; `async`, in which something must be, else the study is blind.
+        mode: `strict`, in which nothing may be lost; `async`, in which something must be, else the study is blind; `kills`, in
+            which nothing may be lost and every write must go on within the bound.
         found: from `summary`.
     """
     lossy = f"{len(found.lossy)} of {found.judged} schedules lossy"
     if mode == "async":
         seen = len(found.lossy) * BLIND_OF >= found.judged > 0
         return seen, f"{lossy}: {'loss is seen where it must be' if seen else f'fewer than 1 of {BLIND_OF}, the study is blind'}"
+    if mode == "kills":
+        slow = found.first_write.longest > FIRST_WRITE_SECONDS or not found.first_write.n
+        said = f"{lossy}; first write after at most {found.first_write.longest:.1f} s, bound {FIRST_WRITE_SECONDS:.0f} s"
+        return not found.lossy and not slow, said
     bound = f"{lossy}, at most {show(found.at_most, Unit.RATIO)} with 95 % confidence"
     if found.lossy:
         return False, f"{bound}: seeds {', '.join(map(str, found.lossy))}"

@@ -83,6 +83,12 @@ def schedule(seed: int) -> Schedule:
     return Schedule(seed=seed, faults=tuple(sorted(faults)))
 
 
+def kill(seed: int) -> Schedule:
+    """One SIGKILL of the primary, at a moment that the seed decides."""
+    at = random.Random(f"kill-{seed}").uniform(FIRST_START_SECONDS, FIRST_START_SECONDS + 3.0)
+    return Schedule(seed=seed, faults=(Fault(at_s=round(at, 3), kind="sigkill", victim="primary", seconds=0.0),))
+
+
 def _fault(kind: str, chance: random.Random, number: int) -> Fault:
     earliest = FIRST_START_SECONDS if number == 0 else FIRST_START_SECONDS + 1.0
     latest = FIRST_START_SECONDS + 3.0 if number == 0 else LAST_START_SECONDS

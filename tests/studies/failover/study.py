@@ -9,9 +9,12 @@ from tests.studies.failover.journal import Result, StudyJournal
 from tests.studies.failover.schedules import Schedule, schedule
 
 Execute = Callable[[Schedule], Result]
+Plan = Callable[[int], Schedule]
 
 
-def run(journal: StudyJournal, seeds: Iterable[int], execute: Execute, say: Callable[[str], None]) -> list[Result]:
+def run(
+    journal: StudyJournal, seeds: Iterable[int], execute: Execute, say: Callable[[str], None], plan: Plan = schedule
+) -> list[Result]:
     """Run the schedules of all seeds that have no result yet; each result is on disk before the next schedule begins.
 
     Args:
@@ -19,6 +22,7 @@ def run(journal: StudyJournal, seeds: Iterable[int], execute: Execute, say: Call
         seeds: of all its schedules.
         execute: runs one against the cluster. What it raises ends the study; run again, it goes on with the same schedule.
         say: gets one line per schedule.
+        plan: what a seed stands for.
 
     Returns:
         The results of these seeds, in their order, those from before included.
@@ -26,7 +30,7 @@ def run(journal: StudyJournal, seeds: Iterable[int], execute: Execute, say: Call
     wanted = list(seeds)
     done = journal.results()
     for seed in (seed for seed in wanted if seed not in done):
-        planned = schedule(seed)
+        planned = plan(seed)
         faults = ", ".join(f"{fault.at_s:.1f} s {fault.kind} {fault.victim} {fault.seconds:.1f} s" for fault in planned.faults)
         say(f"schedule {seed}: {faults}")
         done[seed] = execute(planned)
