@@ -52,8 +52,8 @@ _RELEASE = 7 * _DAY
 _SILENT = 7 * _DAY
 # A model changes only by training, and each training is gated by the same number; what is left is drift of the data.
 _MODEL = 30 * _DAY
-# A restore takes a whole system's room and time; a month gives three tries before the quarter of the architecture document ends.
-_RESTORE = 30 * _DAY
+# A restore is tried once a week, and the evidence may miss that by a day: as backups/plan.yaml says (restore.drill.max_age).
+_RESTORE = 8 * _DAY
 
 _DATABASE = (
     "database-recovery", "database-hung", "database-host-lost", "database-standby-lost", "database-partition",
@@ -78,23 +78,25 @@ PROMISES: tuple[Promise, ...] = (
     Promise("alert-resolution", "an alert resolves within 2 min of the repair", _BELOW, 120.0, Unit.SECONDS, 1,
             ("alerting",), "low-replica-count", _SILENT),
     Promise("database-recovery", "a database fault: every writer is served again in under 10 min", _BELOW, 600.0, Unit.SECONDS,
-            1, _DATABASE, "database-failover", _RELEASE),
+            1, _DATABASE, "database-no-primary", _RELEASE),
     Promise("database-failover", "a database fault: the next write is acknowledged in under 30 s", _BELOW, 30.0, Unit.SECONDS, 1,
-            _DATABASE, "database-failover", _RELEASE),
+            _DATABASE, "database-no-primary", _RELEASE),
     Promise("acknowledged-writes", "no acknowledged write is lost, invented or altered", _BELOW, 1.0, Unit.COUNT, 1000,
-            _DATABASE, "database-failover", _RELEASE),
+            _DATABASE, "database-no-primary", _RELEASE),
     Promise("prediction-availability", "no prediction fails because the database does", _BELOW, 1.0, Unit.COUNT, 1000,
-            _DATABASE, "database-failover", _RELEASE),
+            _DATABASE, "database-no-primary", _RELEASE),
     Promise("prediction-log", "every answered prediction reaches the log, also when the database fails", _BELOW, 1.0, Unit.COUNT,
-            1000, _DATABASE, "database-failover", _RELEASE),
+            1000, _DATABASE, "database-no-primary", _RELEASE),
     Promise("model-quality", "the model is right on at least 85 % of images it never saw", _AT_LEAST, 0.85, Unit.RATIO, 100,
             ("training",), "model-quality", _MODEL),
     Promise("restore-time", "a backup is restored and serves in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
-            ("backup-restore",), "restore", _RESTORE),
+            ("restore",), "restore", _RESTORE),
     Promise("restore-content", "a restore holds every row and object, unaltered", _BELOW, 1.0, Unit.COUNT, 1,
-            ("backup-restore",), "restore", _RESTORE),
+            ("restore",), "restore", _RESTORE),
+    Promise("restore-checklist", "a restore passes all nine points of its checklist", _BELOW, 1.0, Unit.COUNT, 1,
+            ("restore",), "restore", _RESTORE),
     Promise("data-loss", "a restore loses less than 24 h of data", _BELOW, 86_400.0, Unit.SECONDS, 1,
-            ("backup-restore",), "restore", _RESTORE),
+            ("restore",), "restore", _RESTORE),
 )  # fmt: skip
 
 _BY_ID = {promise.id: promise for promise in PROMISES}

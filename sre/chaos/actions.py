@@ -5,10 +5,11 @@ from __future__ import annotations
 from sre.chaos.attach import current
 from sre.errors import UsageError
 from sre.faults.base import Fault
+from sre.faults.database import named
 from sre.faults.process import KillReplica, PauseReplica
 from sre.targets.base import Target
 
-__all__ = ["kill_replica", "pause_replica", "undo_all"]
+__all__ = ["break_database", "kill_replica", "pause_replica", "undo_all"]
 
 
 def kill_replica(replica: str) -> dict[str, str | float]:
@@ -19,6 +20,17 @@ def kill_replica(replica: str) -> dict[str, str | float]:
 def pause_replica(replica: str) -> dict[str, str | float]:
     """Freeze a serving replica: it accepts connections and answers nothing."""
     return _inject(PauseReplica(_target_of(replica), replica))
+
+
+def break_database(kind: str, member: str) -> dict[str, str | float]:
+    """A fault of the database cluster.
+
+    Args:
+        kind: one of `sre.faults.database.KINDS`, for example `crash`.
+        member: whom it hits, by name or as `primary` or `standby`; several with commas between.
+    """
+    target, _ = current()
+    return _inject(named(target, kind, member))
 
 
 def undo_all() -> list[str]:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from sre.chaos.attach import current
+from sre.faults.database import trouble
 
-__all__ = ["replicas_not_ready"]
+__all__ = ["database_trouble", "replicas_not_ready"]
+
+
+def database_trouble() -> str:
+    """What keeps the database cluster from being whole; empty when it is."""
+    target, _ = current()
+    return trouble(target.database)
 
 
 def replicas_not_ready() -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from sre.chaos import runner
+from sre.drills.history_files import History, read_history
 from sre.errors import CannotRun, StepFailed, TargetUnavailable
 from sre.evidence.journal import Journal
 from sre.faults.ledger import Ledger
@@ -118,11 +119,13 @@ class Case:
     Attributes:
         facts: by name, as the drill noted them.
         recording, samples: of the load; None when the drill sends none.
+        history: of the writers; None when there were none.
     """
 
     facts: Mapping[str, Any]
     recording: Recording | None
     samples: Samples | None
+    history: History | None = None
 
     def load(self) -> tuple[Recording, Samples]:
         """Recording and samples of a drill that needs both.
@@ -152,12 +155,13 @@ def read_case(folder: Path, facts: Mapping[str, Any]) -> Case:
     """The case of a drill's folder.
 
     Raises:
-        EvidenceDamaged: samples are there and cannot be read.
+        EvidenceDamaged: samples or a history are there and cannot be read.
     """
+    history = read_history(folder)
     if not (folder / HEADER_NAME).exists():
-        return Case(facts, None, None)
+        return Case(facts, None, None, history)
     recording, samples = read(folder)
-    return Case(facts, recording, samples)
+    return Case(facts, recording, samples, history)
 
 
 class Drill(ABC):

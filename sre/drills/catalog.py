@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from sre.drills.alerting import Alerting
-from sre.drills.backup_restore import BackupRestore
 from sre.drills.base import Drill
+from sre.drills.database_faults import (
+    DatabaseDiskFull,
+    DatabaseEtcdLost,
+    DatabaseEtcdQuorumLost,
+    DatabaseHostLost,
+    DatabaseHung,
+    DatabaseLag,
+    DatabasePartition,
+    DatabaseRecovery,
+    DatabaseStandbyLost,
+    DatabaseSwitchover,
+)
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
+from sre.drills.restore import Restore
 from sre.drills.training import Training
 from sre.errors import UsageError
 
-# In the order of a game day: first what needs the system whole, last what takes a copy of everything that happened.
+# First what needs the system whole, last what takes a copy of everything that happened.
 DRILLS: dict[str, type[Drill]] = {
-    kind.name: kind for kind in (Training, PeakLoad, PodRecovery, Alerting, BackupRestore)
+    kind.name: kind
+    for kind in (
+        Training, PeakLoad, PodRecovery, Alerting,
+        DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
+        DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
+        Restore,
+    )
 }  # fmt: skip
+
+# One of each kind: together they judge every promise, in minutes. The other faults of the database are drills of their own.
+GAME_DAY: tuple[type[Drill], ...] = (Training, PeakLoad, PodRecovery, Alerting, DatabaseRecovery, Restore)
 
 
 def drill(name: str) -> Drill:

@@ -8,7 +8,7 @@ from typing import Protocol
 from sre.config import Settings
 from sre.drills import run
 from sre.drills.base import Drill, Options
-from sre.drills.catalog import DRILLS
+from sre.drills.catalog import GAME_DAY
 from sre.drills.world import World
 from sre.targets.local import target
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
@@ -40,7 +40,7 @@ def on_running(
 
 
 def gameday(settings: Settings, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:
-    """Run every drill, on a system begun for it unless one runs already.
+    """Run the drills of a game day, on a system begun for it unless one runs already.
 
     Args:
         settings: where everything lies.
@@ -50,8 +50,7 @@ def gameday(settings: Settings, *, options: Options, keep: bool, narrator: Narra
     """
     _, begun = target.up(settings.home, settings.tools, replicas=settings.replicas, say=narrator.change)
     try:
-        drills = [kind() for kind in DRILLS.values()]
-        return on_running(settings, drills, name="gameday", options=options, narrator=narrator)
+        return on_running(settings, [kind() for kind in GAME_DAY], name="gameday", options=options, narrator=narrator)
     finally:
         if begun and not keep:
             narrator.change("ending the system that was begun for this game day")

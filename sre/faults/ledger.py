@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sre.errors import EvidenceDamaged, SreError, UndoIncomplete
+from sre.errors import EvidenceDamaged, SreError, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
-from sre.targets.base import Target
+from sre.faults.database import trouble
+from sre.targets.base import DatabaseCluster, Target
 
 LEDGER_NAME = "ledger.jsonl"
 READY_WITHIN_S = 90.0
+# A member that starts from nothing copies the primary's data first.
+WHOLE_WITHIN_S = 120.0
 
 
 def _resume(target: Target, arguments: Mapping[str, str]) -> None:
@@ -38,20 +40,51 @@ def _await_ready(target: Target, arguments: Mapping[str, str]) -> None:
         target.clock.sleep(0.2)
 
 
+def _await_database(target: Target, _: Mapping[str, str]) -> None:
+    deadline = target.clock.now() + WHOLE_WITHIN_S
+    while seen := trouble(target.database):
+        if target.clock.now() > deadline:
+            raise UndoIncomplete(f"the database cluster was not whole within {WHOLE_WITHIN_S:.0f} s (last seen: {seen})")
+        target.clock.sleep(0.5)
+
+
+def _repaired(repair: Callable[[DatabaseCluster, str], None]) -> Callable[[Target, Mapping[str, str]], None]:
+    def undo(target: Target, arguments: Mapping[str, str]) -> None:
+        deadline = target.clock.now() + READY_WITHIN_S
+        for member in arguments["members"].split(","):
+            while True:
+                try:
+                    repair(target.database, member)
+                    break
+                except StepFailed:
+                    # Its processes are being started again just now.
+                    if target.clock.now() > deadline:
+                        raise
+                target.clock.sleep(0.5)
+        _await_database(target, arguments)
+
+    return undo
+
+
 def _remove_restored(_: Target, arguments: Mapping[str, str]) -> None:
     from sre.targets.local.target import down  # noqa: PLC0415 - only local targets restore, and most ledgers never do
 
-    place, backup = Path(arguments["place"]), Path(arguments["backup"])
+    place = Path(arguments["place"])
     if place.exists():
         down(place, purge=True)
-    shutil.rmtree(backup, ignore_errors=True)
-    if left := [str(folder) for folder in (place, backup) if folder.exists()]:
-        raise UndoIncomplete(f"{' and '.join(left)} cannot be deleted whole; delete what is left by hand")
+    if place.exists():
+        raise UndoIncomplete(f"{place} cannot be deleted whole; delete what is left by hand")
 
 
 ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "resume": _resume,
     "await-ready": _await_ready,
+    "await-database": _await_database,
+    "thaw": _repaired(lambda database, member: database.thaw(member)),
+    "bring-back": _repaired(lambda database, member: database.bring_back(member)),
+    "mend": _repaired(lambda database, _: database.mend()),
+    "allow-writes": _repaired(lambda database, member: database.allow_writes(member)),
+    "catch-up": _repaired(lambda database, member: database.catch_up(member)),
     "remove-restored": _remove_restored,
 }
 

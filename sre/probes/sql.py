@@ -52,5 +52,13 @@ def newest_prediction(endpoints: Endpoints) -> float | None:
     return None if row is None or row[0] is None else float(row[0])
 
 
+def predictions_since(endpoints: Endpoints, since: float) -> int:
+    """How many requests were recorded since `since`, seconds since the epoch; one that two replicas answered counts once."""
+    query = "SELECT count(DISTINCT request_id) FROM predictions WHERE at >= to_timestamp(%s)"
+    with _connect(endpoints) as connection:
+        row = connection.execute(query, [since]).fetchone()
+    return int(row[0]) if row else 0
+
+
 def _connect(endpoints: Endpoints) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(endpoints.database, passfile=str(endpoints.passfile), connect_timeout=10)

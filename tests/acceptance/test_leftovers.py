@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sre.dr import place
+from sre.dr import backup, place
 from sre.targets.local import processes, state, target
 from sre.targets.local.target import LocalTarget
 
@@ -22,9 +22,8 @@ def listening(ports: set[int]) -> set[int]:
 
 
 def test_down_leaves_nothing_after_the_supervisor_was_killed(system: LocalTarget, open_folder: Path) -> None:
-    place.back_up(system.layout, open_folder / "backup")
     home = open_folder / "home"
-    other = place.restore(open_folder / "backup", home, system.layout, "auto")
+    other = place.restore(backup.create(system.layout, "full"), system.layout, home).target
     ports = set(other.layout.ports.values())
     assert listening(ports)
     assert not ports & set(system.layout.ports.values())

@@ -1,26 +1,36 @@
-"""`backup-restore` on the real system: clean, and with a backup that was altered before anyone needed it."""
+"""`restore` on the real system: clean, and with an object of the backup that was altered before anyone needed it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 
-from sre.dr import objects, place
+from sre.dr import sets, vault
+from sre.dr.place import Restored
 from sre.drills import run
-from sre.drills.backup_restore import BackupRestore
 from sre.drills.base import Context, Options
+from sre.drills.restore import Restore
 from sre.drills.run import Finished
 from sre.drills.world import World
 from sre.errors import ExitCode
+from sre.evidence import sign
 from sre.evidence.schema import StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.targets.local.database import SUPERUSER
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.verdict import Outcome
 
 pytestmark = pytest.mark.local
+
+MEDDLING: dict[str, LiteralString] = {
+    "predictions": "UPDATE predictions SET request_id = request_id || 'x' WHERE ctid = (SELECT min(ctid) FROM predictions)",
+    "mlflow": "DELETE FROM registered_model_aliases",
+    "drills": "ALTER TABLE history ADD extra int",
+}
 
 
 class Silent:
@@ -36,37 +46,46 @@ class Silent:
         pass
 
 
-class Altered(BackupRestore):
-    """Flips a byte of the backup's largest table file once the backup is there."""
+class Flipped(Restore):
+    """Flips a bit of an image in the vault once the set is there."""
+
+    victim = ""
 
     def inject(self, context: Context) -> str:
         seen = super().inject(context)
         assert isinstance(context.target, LocalTarget)
-        backup = context.target.layout.objects / objects.BACKUPS / context.facts["backup"] / place.DATABASE / "base"
-        victim = max((path for path in backup.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-        content = bytearray(victim.read_bytes())
+        root = sets.places(context.target.layout.home)["store"]
+        item = sets.listing(root).sets[context.facts["set"]]
+        self.victim = next(name for name in sorted(item.objects) if name.endswith(".png"))
+        path = vault.path_of(root, item.objects[self.victim].sha256)
+        content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
-        victim.write_bytes(content)
+        path.write_bytes(content)
         return seen
 
 
-class Forgetful(BackupRestore):
-    """Loses an object of the backup, which no tool of PostgreSQL can notice."""
+class Meddled(Restore):
+    """Alters what was restored, before it is examined: one thing for each of several points."""
 
-    def prove_injected(self, context: Context) -> str:
-        seen = super().prove_injected(context)
-        assert isinstance(context.target, LocalTarget)
-        backup = context.target.layout.objects / objects.BACKUPS / context.facts["backup"] / place.OBJECTS
-        next(backup.glob("ml-datasets/*/0/*.png")).unlink()
-        return seen
+    def _begin(self, context: Context, home: Path) -> Restored:
+        restored = super()._begin(context, home)
+        layout = restored.target.layout
+        for database, statement in MEDDLING.items():
+            passfile = str(layout.secrets / "passfile")
+            with psycopg.connect(layout.dsn(SUPERUSER, database), passfile=passfile) as connection:
+                connection.execute(statement)
+        next((layout.objects / "ml-datasets").glob("*/0/*.png")).unlink()
+        return restored
 
 
-def conduct(drill: BackupRestore, system: LocalTarget, root: Path) -> Finished:
+def conduct(drill: Restore, system: LocalTarget, root: Path) -> Finished:
     world = World(system.endpoints, SCRAPE_INTERVAL_S, ANSWER_TIMEOUT_S)
-    finished = run.run([drill], system, world, root=root, name="restore", options=Options(), narrator=Silent())
+    finished = run.run(
+        [drill], system, world, root=root, signing_key=root / "key.pem", name="restore", options=Options(), narrator=Silent()
+    )
     assert not Ledger(finished.folder / LEDGER_NAME).pending()
-    assert not list((system.layout.objects / objects.BACKUPS).iterdir())
     assert not [path for path in (system.layout.home / "restored").iterdir() if path.is_dir()]
+    assert run.verify(finished.folder, sign.public_key(root / "key.pem.pub")) == []
     return finished
 
 
@@ -74,26 +93,41 @@ def verdicts(finished: Finished) -> dict[str, Any]:
     return {verdict.promise: verdict for verdict in finished.record.drills[0].verdicts}
 
 
-def test_a_clean_restore_holds_everything(system: LocalTarget, tmp_path: Path) -> None:
-    finished = conduct(BackupRestore(), system, tmp_path)
-    content = verdicts(finished)["restore-content"]
-    assert content.measured == 0, content.why
-    assert content.n > 1800
+def test_a_clean_restore_passes_every_point(system: LocalTarget, tmp_path: Path) -> None:
+    finished = conduct(Restore(), system, tmp_path)
+    judged = verdicts(finished)
+    assert set(judged) == set(Restore.promises), [step for step in finished.record.drills[0].steps if step.result != "ok"]
+    for promise in ("restore-content", "restore-checklist"):
+        assert judged[promise].measured == 0, judged[promise].why
+    assert judged["restore-content"].n > 1800
     assert finished.record.outcome is not Outcome.BROKEN
-    assert run.verify(finished.folder) == []
+    kept = sets.listing(sets.places(system.layout.home)["store"])
+    made = finished.record.drills[0].facts["set"]
+    assert kept.checks[made].wrong == []
 
 
-def test_an_altered_backup_is_found_before_it_is_restored(system: LocalTarget, tmp_path: Path) -> None:
-    finished = conduct(Altered(), system, tmp_path)
-    assert finished.record.exit_code == ExitCode.CANNOT_RUN
+def test_an_altered_object_is_named_and_breaks_the_checklist(system: LocalTarget, tmp_path: Path) -> None:
+    drill = Flipped()
+    finished = conduct(drill, system, tmp_path)
+    judged = verdicts(finished)
+    assert judged["restore-checklist"].outcome is Outcome.BROKEN
+    assert f"object {drill.victim} is altered" in judged["restore-checklist"].why
+    assert finished.record.exit_code == ExitCode.BROKEN
     failed = next(step for step in finished.record.drills[0].steps if step.result == "failed")
-    assert failed.name == "prove_injected"
-    assert "pg_verifybackup failed" in failed.detail
+    assert failed.name == "recover"
+    assert drill.victim in failed.detail
 
 
-def test_a_lost_object_breaks_the_promise(system: LocalTarget, tmp_path: Path) -> None:
-    finished = conduct(Forgetful(), system, tmp_path)
+def test_each_thing_that_was_altered_after_the_restore_fails_its_point(system: LocalTarget, tmp_path: Path) -> None:
+    finished = conduct(Meddled(), system, tmp_path)
+    drill = finished.record.drills[0]
+    failed = {finding[0]: finding for finding in drill.findings if "FAILED" in finding}
+    assert set(failed) == {"5", "6", "7"}, drill.findings
+    assert "predictions.public.predictions" in failed["5"]
+    assert "mlflow.public.registered_model_aliases" in failed["5"]
+    assert "drills has other definitions" in failed["6"]
+    assert "aliases none" in failed["7"]
     content = verdicts(finished)["restore-content"]
-    assert (content.outcome, content.measured) == (Outcome.BROKEN, 1)
-    assert ".png lost" in content.why
+    assert (content.outcome, content.measured) == (Outcome.BROKEN, 4)
+    assert len(drill.facts["objects"]["lost"]) == 1
     assert finished.record.exit_code == ExitCode.BROKEN

@@ -38,6 +38,7 @@ def test_ids_are_unique() -> None:
         ("error-rate", "<", "0.1 %"),
         ("availability", ">=", "99.9 %"),
         ("pod-recovery", "<", "30 s"),
+        ("database-recovery", "<", "10 min"),
         ("restore-time", "<", "1 h"),
         ("data-loss", "<", "24 h"),
     ],
@@ -60,7 +61,7 @@ def test_an_unknown_promise_lists_those_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    ("promise_id", "days"), [("pod-recovery", 7), ("throughput", 7), ("restore-time", 30), ("model-quality", 30)]
+    ("promise_id", "days"), [("pod-recovery", 7), ("throughput", 7), ("restore-time", 8), ("model-quality", 30)]
 )
 def test_evidence_ages(promise_id: str, days: int) -> None:
     row, now = promise(promise_id), 1_800_000_000.0

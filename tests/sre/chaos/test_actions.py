@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sre.chaos import actions
-from sre.errors import StepFailed, UsageError
+from sre.chaos import actions, attach
+from sre.errors import CannotRun, StepFailed, UsageError
 from sre.faults.ledger import Ledger
 from sre.targets.memory import Behaviour, MemoryTarget
+from tests.sre.cluster import ClusterTarget
 
 pytestmark = pytest.mark.usefixtures("bound")
 
@@ -40,6 +41,24 @@ def test_the_undo_is_planned_before_the_fault(target: MemoryTarget, ledger: Ledg
 def test_an_unknown_replica_gets_no_undo_that_could_never_succeed(ledger: Ledger, action: Callable[[str], object]) -> None:
     with pytest.raises(UsageError, match="'serving-9' does not exist; there are serving-1, serving-2, serving-3"):
         action("serving-9")
+    assert ledger.entries() == []
+
+
+def test_a_database_fault_finds_whom_it_hits_by_the_role(ledger: Ledger) -> None:
+    cluster = ClusterTarget()
+    attach.bind(cluster, ledger)
+    assert actions.break_database("freeze", "primary") == {
+        "fault": "SIGSTOP of the database server postgres-1",
+        "at": cluster.clock.now(),
+        "undo": "let postgres-1 run again",
+    }
+    assert cluster.cluster.hurt == {"postgres-1": {"freeze"}}
+    assert actions.undo_all() == ["let postgres-1 run again"]
+
+
+def test_a_database_fault_needs_a_cluster_and_plans_nothing_without_one(ledger: Ledger) -> None:
+    with pytest.raises(CannotRun, match="memory target has no database cluster"):
+        actions.break_database("crash", "primary")
     assert ledger.entries() == []
 
 

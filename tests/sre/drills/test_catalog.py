@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sre.drills.catalog import DRILLS, drill
+from sre.drills.catalog import DRILLS, GAME_DAY, drill
 from sre.drills.pod_recovery import PodRecovery
 from sre.errors import UsageError
 from sre.promises import PROMISES
@@ -14,7 +14,17 @@ def test_every_promise_has_a_drill_that_judges_it_and_every_drill_its_promises()
 
 
 def test_the_copy_of_everything_is_taken_last() -> None:
-    assert list(DRILLS) == ["training", "peak-load", "pod-recovery", "alerting", "backup-restore"]
+    order = list(DRILLS)
+    assert order[:4] == ["training", "peak-load", "pod-recovery", "alerting"]
+    assert all(name.startswith("database-") for name in order[4:-1])
+    assert order[-1] == "restore"
+
+
+def test_a_game_day_judges_every_promise_in_the_order_of_the_catalogue() -> None:
+    judged = [promise for kind in GAME_DAY for promise in kind.promises]
+    assert set(judged) == {promise.id for promise in PROMISES}
+    order = list(DRILLS.values())
+    assert list(GAME_DAY) == sorted(GAME_DAY, key=order.index)
 
 
 def test_a_drill_is_made_anew_each_time() -> None:

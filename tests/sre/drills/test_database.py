@@ -26,16 +26,14 @@ if TYPE_CHECKING:
 RunDatabase = Callable[..., "Ran"]
 
 
-def same(target: Target) -> Clients:
-    """The simulated target is its own clients."""
-    assert isinstance(target, ClusterTarget)
-    return target
-
-
 class Recovery(DatabaseRecovery):
-    """On the simulated cluster."""
+    """On the simulated cluster, which is its own clients."""
 
-    clients = staticmethod(same)
+    writes_per_s = 40.0
+
+    def clients(self, target: Target) -> Clients:
+        assert isinstance(target, ClusterTarget)
+        return target
 
 
 @pytest.fixture
@@ -54,8 +52,10 @@ def test_recovery_is_measured_by_those_who_write_and_their_history_is_compared(r
         "prediction-availability", "database-recovery", "database-failover", "acknowledged-writes", "prediction-log",
     ]  # fmt: skip
     failover, recovery = ran.verdict("database-failover"), ran.verdict("database-recovery")
-    assert failover.measured == pytest.approx(4.0, abs=0.3)
-    assert recovery.measured == pytest.approx(failover.measured, abs=0.3)
+    # The outage, and at most one refused attempt that began just before its end.
+    assert failover.measured is not None
+    assert recovery.measured is not None
+    assert 4.0 <= failover.measured <= recovery.measured <= 5.1
     loss = ran.verdict("acknowledged-writes")
     assert loss.measured == 0
     assert loss.n > 1000
@@ -92,7 +92,7 @@ def test_sabotage_never_ends_as_kept_and_is_undone(
 def test_writes_that_never_come_back_are_broken_and_the_rest_is_judged(run_database: RunDatabase) -> None:
     ran = run_database(outage_s=math.inf)
     assert ran.verdict("database-recovery").outcome is Outcome.BROKEN
-    assert ran.verdict("database-failover").why.startswith("the first acknowledged write was not seen in 6")
+    assert ran.verdict("database-failover").why.startswith("the first acknowledged write was not seen in ")
     assert ran.verdict("prediction-availability").outcome is Outcome.KEPT
     # The crashed server stays away, so the cluster is not whole and the ledger still holds the undo.
     assert ran.record.exit_code == ExitCode.UNDO_INCOMPLETE

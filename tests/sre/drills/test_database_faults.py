@@ -10,7 +10,7 @@ from sre.drills import database_faults
 from sre.drills.base import EXPERIMENTS, Context, Options
 from sre.drills.catalog import DRILLS
 from sre.drills.database import DatabaseDrill
-from sre.errors import ExitCode, FaultWithoutEffect
+from sre.errors import ExitCode, ExperimentFailed, FaultWithoutEffect
 from sre.faults.database import KINDS
 from tests.sre.cluster import ClusterTarget, Manners
 
@@ -22,7 +22,8 @@ DATABASE = [kind for kind in DRILLS.values() if issubclass(kind, DatabaseDrill)]
 
 def simulated(kind: type[DatabaseDrill]) -> DatabaseDrill:
     """The drill with the simulated target as its own clients."""
-    return type(kind.__name__, (kind,), {"clients": staticmethod(lambda target: target)})()  # type: ignore[no-any-return]
+    changed = {"clients": lambda _, target: target, "writes_per_s": 40.0}
+    return type(kind.__name__, (kind,), changed)()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("kind", DATABASE, ids=lambda kind: kind.name)
@@ -45,6 +46,17 @@ def test_a_fault_that_is_only_reported_has_no_effect(make_context: Callable[...,
     drill.inject(context)
     with pytest.raises(FaultWithoutEffect, match="the fault had no effect"):
         drill.prove_injected(context)
+
+
+@pytest.mark.parametrize("kind", DATABASE, ids=lambda kind: kind.name)
+def test_a_cluster_that_is_not_whole_is_not_hurt_further(make_context: Callable[..., Context], kind: type[DatabaseDrill]) -> None:
+    context = make_context(kind.name)
+    target = context.target = context.observers = ClusterTarget()
+    target.cluster.lose_store(["postgres-3"])
+    with pytest.raises(ExperimentFailed, match=r"not steady beforehand \(database-trouble\)"):
+        simulated(kind).inject(context)
+    assert not target.cluster.hurt
+    assert context.ledger.entries() == []
 
 
 @pytest.mark.parametrize("kind", DATABASE, ids=lambda kind: kind.name)

@@ -133,7 +133,7 @@ def test_sabotage_script_is_text(
 def test_a_drill_without_load_has_no_timeline(
     make_run: Callable[..., RunRecord], make_drill: Callable[..., DrillRecord], tmp_path: Path
 ) -> None:
-    page = html.render(make_run(drills=(make_drill(folder="drills/backup-restore"),)), tmp_path)
+    page = html.render(make_run(drills=(make_drill(folder="drills/restore"),)), tmp_path)
     assert "<figure>" not in page
     assert "No timeline" not in page
 

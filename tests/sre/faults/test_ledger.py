@@ -177,16 +177,13 @@ def test_a_replica_that_vanished_is_not_ready(ledger: Ledger, target: MemoryTarg
         ledger.replay(target)
 
 
-def test_a_restored_place_and_its_backup_are_removed(ledger: Ledger, target: MemoryTarget, open_folder: Path) -> None:
-    place, backup = open_folder / "restored", open_folder / "backup"
-    for folder in (place / "data", backup):
-        folder.mkdir(parents=True)
-        (folder / "file").write_text("x", encoding="utf-8")
-    undo = Undo("remove-restored", {"place": str(place), "backup": str(backup)}, "remove the restored place")
-    ledger.plan(undo)
+def test_a_restored_place_is_removed(ledger: Ledger, target: MemoryTarget, open_folder: Path) -> None:
+    place = open_folder / "restored"
+    (place / "data").mkdir(parents=True)
+    (place / "data" / "file").write_text("x", encoding="utf-8")
+    ledger.plan(Undo("remove-restored", {"place": str(place)}, "remove the restored place"))
     assert ledger.replay(target) == ["remove the restored place"]
     assert not place.exists()
-    assert not backup.exists()
 
 
 def test_a_restored_place_that_cannot_be_removed_whole_stays_pending(
@@ -195,15 +192,12 @@ def test_a_restored_place_that_cannot_be_removed_whole_stays_pending(
     place = open_folder / "restored"
     place.mkdir()
     (place / "someone-elses").write_text("x", encoding="utf-8")
-    ledger.plan(
-        Undo("remove-restored", {"place": str(place), "backup": str(open_folder / "backup")}, "remove the restored place")
-    )
+    ledger.plan(Undo("remove-restored", {"place": str(place)}, "remove the restored place"))
     with pytest.raises(UndoIncomplete, match="restored cannot be deleted whole"):
         ledger.replay(target)
     assert len(ledger.pending()) == 1
 
 
 def test_a_restored_place_that_was_never_made_needs_no_removal(ledger: Ledger, target: MemoryTarget, tmp_path: Path) -> None:
-    arguments = {"place": str(tmp_path / "restored"), "backup": str(tmp_path / "backup")}
-    ledger.plan(Undo("remove-restored", arguments, "remove the restored place"))
+    ledger.plan(Undo("remove-restored", {"place": str(tmp_path / "restored")}, "remove the restored place"))
     assert ledger.replay(target) == ["remove the restored place"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sre.judges.availability import availability
+from sre.judges.availability import availability, none_failed
 from sre.measure.samples import Failure, Recording, Samples
 from sre.promises import promise
 from sre.verdict import Outcome
@@ -63,3 +63,30 @@ def test_one_more_failure_never_improves_the_verdict(make_recording: MakeRecordi
     for row in (ERROR_RATE, AVAILABILITY):
         before, after = (availability(row, *make_recording(failed=range(number))).outcome for number in (count, count + 1))
         assert RANK[after] <= RANK[before]
+
+
+NONE = promise("prediction-availability")
+
+
+@pytest.mark.parametrize(
+    ("failed", "outcome"), [(0, Outcome.KEPT), (1, Outcome.BROKEN), (6000, Outcome.BROKEN)]
+)  # fmt: skip
+def test_one_failure_is_a_failure(failed: int, outcome: Outcome, make_recording: MakeRecording) -> None:
+    judged = none_failed(NONE, *make_recording(failed=range(failed)))
+    assert (judged.outcome, judged.measured) == (outcome, failed)
+    assert judged.why == f"{failed:,} of 6,000 requests got no prediction"
+
+
+def test_that_none_failed_takes_enough_requests(make_recording: MakeRecording) -> None:
+    recording, samples = make_recording(seconds=9.0)
+    assert none_failed(NONE, recording, samples).outcome is Outcome.INCONCLUSIVE
+    few = none_failed(NONE, *make_recording(seconds=9.0, failed=[3]))
+    assert few.outcome is Outcome.BROKEN
+
+
+def test_that_none_failed_takes_a_record_of_each(make_recording: MakeRecording) -> None:
+    recording, samples = make_recording()
+    judged = none_failed(NONE, recording, samples[1:])
+    assert judged.outcome is Outcome.INCONCLUSIVE
+    assert judged.why == "the recording holds 5,999 of 6,000 planned requests"
+    assert none_failed(NONE, recording, samples[:0]).outcome is Outcome.INCONCLUSIVE

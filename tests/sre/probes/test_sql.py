@@ -33,6 +33,8 @@ def test_a_recorded_prediction_is_the_answer_bit_for_bit(system: LocalTarget) ->
     assert newest is not None
     assert newest >= began - 1
     assert sql.prediction(endpoints, "nobody asked this") is None
+    assert sql.predictions_since(endpoints, began - 1) >= 1
+    assert sql.predictions_since(endpoints, time.time() + 60) == 0
 
 
 @pytest.mark.local
