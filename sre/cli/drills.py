@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ def drill(
     rate: Rate = None,
     seed: Seed = 1,
     replica: Annotated[str, typer.Option(help="The replica that a fault hits.")] = "serving-2",
+    place: Annotated[
+        Literal["store", "off-site"], typer.Option("--from", help="The copy of the backups that `restore` restores.")
+    ] = "store",
     as_json: AsJson = False,
 ) -> None:
     """Run drills against the running system. Ctrl-C stops and undoes."""
@@ -41,7 +44,7 @@ def drill(
     if not names:
         raise NothingSelected("no drill is named; `sre drill --list` shows them")
     chosen = [catalog.drill(name) for name in names]
-    options = Options(duration, rate, seed, replica)
+    options = Options(duration, rate, seed, replica, "store" if place == "store" else "off_site")
     with output.progress() as narrator, output.interruptible(narrator.change):
         finished = session.on_running(settings, chosen, name="-".join(names), options=options, narrator=narrator)
     _finish(finished, as_json=as_json)

@@ -208,6 +208,9 @@ def read_registry(dsn: str, passfile: Path, root: Path, objects: Mapping[str, Ob
         aliases = connection.execute("SELECT name, alias, version::text FROM registered_model_aliases").fetchall()
     found: dict[str, RegisteredModel] = {}
     for model, number, vouched in versions:
+        if vouched is None:
+            # Registering it was interrupted: nothing vouches for its files, and an alias that named it would be a gap.
+            continue
         files = _files(root, objects, f"{MODELS_BUCKET}/{model}/{number}", vouched)
         known = found.setdefault(model, RegisteredModel(versions={}, aliases={}))
         known.versions[number] = files
@@ -216,12 +219,9 @@ def read_registry(dsn: str, passfile: Path, root: Path, objects: Mapping[str, Ob
     return found
 
 
-def _files(root: Path, objects: Mapping[str, ObjectRef], folder: str, vouched: str | None) -> dict[str, str]:
+def _files(root: Path, objects: Mapping[str, ObjectRef], folder: str, vouched: str) -> dict[str, str]:
     """SHA-256 by `bucket/key` as the version's tag and its manifest tell them, not as the files happen to be."""
     name = f"{folder}/{MANIFEST}"
-    if vouched is None:
-        # Refused or interrupted before its files were stored: nothing vouches for it, and nothing serves it.
-        return {key: ref.sha256 for key, ref in objects.items() if key.startswith(f"{folder}/")}
     files = {name: vouched}
     if name in objects and objects[name].sha256 == vouched:
         try:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from sre.chaos import runner
 from sre.drills.history_files import History, read_history
@@ -43,12 +43,14 @@ class Options:
         rate: arrivals per second.
         seed: of the arrival schedule.
         replica: which replica a fault hits.
+        place: which copy of the backups is restored.
     """
 
     seconds: float | None = None
     rate: float | None = None
     seed: int = 1
     replica: str = "serving-2"
+    place: Literal["store", "off_site"] = "store"
 
 
 @dataclass(slots=True)

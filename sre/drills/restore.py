@@ -16,7 +16,7 @@ from sre.dr import place as places
 from sre.dr.pgbackrest_records import SEGMENT_BYTES, number
 from sre.dr.place import Restored
 from sre.dr.recovery import Target
-from sre.dr.sets import BackupSet, Place
+from sre.dr.sets import BackupSet
 from sre.drills import history_files, loaded
 from sre.drills.base import Case, Context, Drill, Judgement, Options
 from sre.drills.database_clients import Together
@@ -36,7 +36,6 @@ from sre.units import Unit, show
 RECORDED_WITHIN_S = 30.0
 ARCHIVED_WITHIN_S = 120.0  # a segment is archived every 30 s, full or not
 WRITES_PER_S = 20.0
-FROM: Place = "store"
 
 
 class Restore(Drill):
@@ -75,7 +74,7 @@ class Restore(Drill):
         for home in homes:
             context.ledger.plan(Undo("remove-restored", {"place": str(home)}, f"remove the restored place {home.name}"))
         context.note(request_id=request_id, variant=variant, homes=[str(home) for home in homes])
-        kept = sets.listing(sets.places(target.layout.home)[FROM]).sets.values()
+        kept = sets.listing(sets.places(target.layout.home)[context.options.place]).sets.values()
         kind: Literal["full", "diff"] = "diff" if any(item.kind == "full" for item in kept) else "full"
         try:
             self._set = backup.create(target.layout, kind, "manual", say=context.say, ran=context.ran)
@@ -89,7 +88,7 @@ class Restore(Drill):
     def prove_injected(self, context: Context) -> str:
         """Every file of the set read again. What is wrong is a point that failed, and what comes of it is seen in the restore."""
         layout = _local(context).layout
-        wrong = backup.verify(layout, self._set, FROM, say=context.say, ran=context.ran)
+        wrong = backup.verify(layout, self._set, context.options.place, say=context.say, ran=context.ran)
         context.note(manifest={"wrong": wrong, "files": len(self._set.objects)})
         return f"{len(wrong)} things are wrong: {wrong[0]}" if wrong else "every file of the set is unaltered"
 
@@ -135,7 +134,7 @@ class Restore(Drill):
         context.say("restoring into a fresh place")
         restored = self._begin(context, home)
         target, layout = restored.target, restored.target.layout
-        look(context, "reached", lambda: examination.reached(item, restored, FROM))
+        look(context, "reached", lambda: examination.reached(item, restored, context.options.place))
         # Before anything is predicted there: that is recorded too.
         look(context, "tables", lambda: examination.tables(item, layout))
         look(context, "objects", lambda: examination.objects(item, layout))
@@ -154,7 +153,9 @@ class Restore(Drill):
 
     def _begin(self, context: Context, home: Path) -> Restored:
         source, variant = _local(context).layout, context.facts["variant"]
-        return places.restore(self._set, source, home, place=FROM, variant=variant, say=context.say, ran=context.ran)
+        return places.restore(
+            self._set, source, home, place=context.options.place, variant=variant, say=context.say, ran=context.ran
+        )
 
     def _physical(self, context: Context, restored: Restored) -> dict[str, Any]:
         """Rows and indexes while the server runs, pages once it has been stopped; whatever is found, it is stopped."""
@@ -177,7 +178,7 @@ class Restore(Drill):
         pgbackrest = backup.stanza(source.layout, context.ran)
 
         def newest() -> str:
-            return pgbackrest.archive(backup.REPOSITORIES[FROM])[-1].newest
+            return pgbackrest.archive(backup.REPOSITORIES[context.options.place])[-1].newest
 
         archived = newest()
         context.note(lost_at=context.target.clock.wall(), archived=archived)
@@ -187,8 +188,8 @@ class Restore(Drill):
         )  # fmt: skip
         context.say("restoring what was archived")
         restored = places.restore(
-            self._set, source.layout, home, place=FROM, target=Target.lsn(end_of(archived)), parts="database", say=context.say,
-            ran=context.ran,
+            self._set, source.layout, home, place=context.options.place, target=Target.lsn(end_of(archived)), parts="database",
+            say=context.say, ran=context.ran,
         )  # fmt: skip
         layout = restored.target.layout
         try:

@@ -104,7 +104,6 @@ def test_the_files_of_a_version_are_what_its_tag_and_manifest_say(tmp_path: Path
     assert backup._files(tmp_path, objects, folder, digest) == expected
     # An altered manifest is not believed: only what the tag vouches for is asked for.
     assert backup._files(tmp_path, objects, folder, "c" * 64) == {f"{folder}/manifest.json": "c" * 64}
-    assert backup._files(tmp_path, objects, folder, None) == {f"{folder}/manifest.json": digest}
     vault.path_of(tmp_path, digest).write_text("[]")
     with pytest.raises(StepFailed, match="restore the bucket"):
         backup._files(tmp_path, objects, folder, digest)

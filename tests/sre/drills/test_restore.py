@@ -12,7 +12,7 @@ from sre.dr import backup_plan, checklist
 from sre.drills import run
 from sre.drills.base import Case, Context, Options
 from sre.drills.history_files import History
-from sre.drills.restore import FROM, Restore, end_of, look
+from sre.drills.restore import Restore, end_of, look
 from sre.errors import CannotRun, ExitCode, StepFailed
 from sre.judges.history import Attempt, Fate, Key, Row
 from sre.promises import promise
@@ -144,7 +144,7 @@ def test_a_few_users_write_rows_meanwhile() -> None:
 
 def test_the_drill_reads_from_where_the_backup_plan_says_and_its_evidence_is_fresh_for_as_long() -> None:
     planned = backup_plan.load().restore.drill
-    assert planned.place == FROM
+    assert planned.place == Options().place
     assert {promise(name).fresh_for_s for name in Restore.promises} == {planned.max_age}
 
 
