@@ -48,6 +48,7 @@ def _single(layout: Layout) -> list[Service | Task]:
         "ssl_key_file": str(private / "tls.key"),
         # What it was restored from must never receive anything from it.
         "archive_mode": "off",
+        "primary_conninfo": "",
         "synchronous_standby_names": "",
         "timezone": "UTC",
         "log_timezone": "UTC",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import subprocess
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
 from typing import Any
 
@@ -70,10 +71,14 @@ class LocalDatabase:
         self._signal(member, postmaster.children(recursive=True), SIGSTOP)
 
     def thaw(self, member: str) -> None:
-        """SIGCONT, the postmaster last."""
-        self._known(member)
-        for process in reversed(self._server(member)):
-            _send(process, SIGCONT)
+        """SIGCONT to all that work in its folder: frozen children outlive a postmaster that was killed meanwhile."""
+        folder = self._layout.data(self._known(member)).parent
+        for process in psutil.process_iter():
+            try:
+                if process.name() == "postgres" and Path(process.cwd()).is_relative_to(folder):
+                    _send(process, SIGCONT)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
+                continue
 
     def lose(self, member: str) -> None:
         """Hold agent and store, then end both and the server."""
