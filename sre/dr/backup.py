@@ -66,7 +66,7 @@ def stanza(layout: Layout, ran: Ran = _silent) -> Stanza:
 def create(
     layout: Layout, kind: Literal["full", "diff"], reason: Reason = "manual", *, say: Say = _silent, ran: Ran = _silent
 ) -> BackupSet:
-    """Back up database, objects and registry as one consistent set, into both places.
+    """Back up database, objects and registry as one consistent set, into both places, and read both again.
 
     The order makes it consistent: first the database, then a marker behind it, in one moment with the figures of every table;
     then the objects, which are only ever added, so that all that the registry names at the marker is among them.
@@ -80,7 +80,7 @@ def create(
 
     Raises:
         CannotRun: another backup is under way.
-        StepFailed: a part could not be backed up; no set is written then.
+        StepFailed: a part could not be backed up, and no set is written; or what was written is damaged, and never counts.
         psycopg.Error: the database cannot be asked.
     """
     roots = sets.places(layout.home)
@@ -110,6 +110,9 @@ def create(
         say(f"{set_name} is whole; copying its objects to the second place")
         with vault.hold(roots["off_site"], "sre backup create", _HELD_WITHIN_S):
             sets.copy(roots["store"], roots["off_site"], item, say)
+    for place in roots:
+        if wrong := verify(layout, item, place, say=say, ran=ran):
+            raise StepFailed(f"{set_name} was written and is damaged in {place}: {'; '.join(wrong)}")
     return item
 
 

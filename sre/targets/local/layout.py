@@ -141,7 +141,7 @@ def unprivileged_account() -> str | None:
         raise CannotRun("PostgreSQL refuses root and there is no account `nobody`; create one, or run as a user") from None
 
 
-def claim_ports(home: Path, replicas: tuple[str, ...]) -> tuple[dict[str, int], socket.socket]:
+def claim_ports(home: Path, replicas: tuple[str, ...], kept: int | None = None) -> tuple[dict[str, int], socket.socket]:
     """Choose free ports, so that two systems on one machine never choose the same.
 
     A system takes a whole block and keeps the block's first port bound as its claim for as long as it lives.
@@ -149,17 +149,18 @@ def claim_ports(home: Path, replicas: tuple[str, ...]) -> tuple[dict[str, int], 
     Args:
         home: decides which block is tried first, so that a system usually comes back on the same ports.
         replicas: names that need a port each.
+        kept: first port of the only block that will do: members of etcd remember each other's.
 
     Returns:
-        Ports by service, and the socket that holds the claim.
+        Ports by service, and the socket that holds the claim, which is bound to the block's first.
 
     Raises:
         CannotRun: no block is free.
     """
     names = (*_SINGLE_PORTS, *replicas)
     first = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4]) % _BLOCKS
-    for attempt in range(_BLOCKS):
-        base = _FIRST_PORT + (first + attempt) % _BLOCKS * _BLOCK
+    blocks = [kept] if kept else [_FIRST_PORT + (first + attempt) % _BLOCKS * _BLOCK for attempt in range(_BLOCKS)]
+    for base in blocks:
         # Without SO_REUSEADDR: with it, two sockets of which none listens may hold the same port.
         claim = _bound(base, reuse=False)
         if claim is None:
@@ -172,6 +173,11 @@ def claim_ports(home: Path, replicas: tuple[str, ...]) -> tuple[dict[str, int], 
         if all(probes):
             return ports, claim
         claim.close()
+    if kept:
+        raise CannotRun(
+            f"the database cluster of {home} lives on the ports from {kept} to {kept + len(names)}, and another program holds one; "
+            "end that (`ss -ltnp` shows it), or begin anew with `sre down --purge`"
+        )
     raise CannotRun(f"no block of {_BLOCK} free ports between {_FIRST_PORT} and {_FIRST_PORT + _BLOCKS * _BLOCK}")
 
 

@@ -266,11 +266,14 @@ def main() -> int:
     home: Path = options.home
     _allow_many_files()
     replicas = replica_names(options.replicas)
-    ports, claim = claim_ports(home, replicas)
+    remembered = home / "data" / "first-port"
+    kept = int(remembered.read_text(encoding="utf-8")) if remembered.exists() else None
+    ports, claim = claim_ports(home, replicas, kept)
     account = unprivileged_account()
     layout = Layout(home, options.tools, ports, replicas, account, options.parts, options.variant, options.synchronous)
     with claim:
         prepare.folders(layout)
+        remembered.write_text(str(claim.getsockname()[1]), encoding="utf-8")
         prepare.passwords(layout)
         database.folders(layout, prepare.certificates(layout))
         return asyncio.run(Supervisor(layout, nodes(layout)).run())

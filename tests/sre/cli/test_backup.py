@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from sre.cli.backup import app
 from sre.dr import backup_plan, sets
+from sre.errors import TargetUnavailable, UsageError
 from tests.sre.dr.test_sets import a_set, backup
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -144,3 +145,20 @@ def test_what_the_newest_backup_says_an_alias_names_is_not_due(home: Path, invok
     path.touch()
     os.utime(path, (time.time() - 31 * 86_400,) * 2)
     assert json.loads(invoke("lifecycle", "--json").stdout)["due"] == []
+
+
+def test_a_restore_needs_one_place_to_go_to(home: Path, invoke: Invoke) -> None:
+    for arguments in ((), ("--into", "x", "--over", "ml")):
+        done = invoke("restore", *arguments)
+        assert isinstance(done.exception, UsageError)
+        assert "say where" in str(done.exception)
+
+
+def test_what_does_not_exist_is_named(home: Path, invoke: Invoke) -> None:
+    assert isinstance(invoke("verify").exception, TargetUnavailable)
+    (home / "secrets").mkdir()
+    done = invoke("verify", "20200101T000000Z-full", "--from", "off-site")
+    assert isinstance(done.exception, UsageError)
+    assert "off_site holds no backup 20200101T000000Z-full" in str(done.exception)
+    done = invoke("restore", "--over", "ml", "--to", "noon")
+    assert "'noon' is no moment" in str(done.exception)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sre.clock import Clock
-from sre.dr.recovery import IMMEDIATE, LATEST, Target, _stop, wait_for_target
-from sre.errors import StepFailed
+from sre.dr.recovery import IMMEDIATE, LATEST, Target, _stop, parse, wait_for_target
+from sre.errors import StepFailed, UsageError
 
 AT = 1_800_000_000.25
 BEGIN = "2027-01-15 08:00:00.000 UTC [7] LOG:  starting point-in-time recovery to something\n"
@@ -123,3 +123,26 @@ def test_a_server_that_does_not_come_is_given_up(diary: Path, text: str | None) 
     with pytest.raises(StepFailed, match=r"recovery to latest did not end within 3 s; last seen: .*/nowhere"):
         wait_for_target(NOWHERE, diary, diary, LATEST, within_s=3, clock=clock)
     assert 3 <= clock.seconds < 4
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("latest", LATEST),
+        ("time:2026-11-24T12:00:00Z", Target.time(1795521600.0)),
+        ("time:2026-11-24T13:00:00+01:00", Target.time(1795521600.0)),
+        ("xid:731", Target.xid(731)),
+        ("name:set-1", Target.name("set-1")),
+        ("lsn:0/3000060", Target.lsn("0/3000060")),
+    ],
+)
+def test_a_moment_as_people_write_it(text: str, target: Target) -> None:
+    assert parse(text) == target
+
+
+@pytest.mark.parametrize(
+    "text", ["", "time:", "time:2026-11-24T12:00:00", "time:noon", "xid:", "xid:-1", "name:", "lsn:3000060", "tomorrow"]
+)
+def test_what_is_no_moment_is_refused_with_the_remedy(text: str) -> None:
+    with pytest.raises(UsageError, match="is no moment to restore to; write latest, time:"):
+        parse(text)

@@ -127,3 +127,13 @@ def test_root_gets_an_account_for_what_refuses_root_and_a_user_needs_none(monkey
     monkeypatch.setattr(pwd, "getpwnam", unknown)
     with pytest.raises(CannotRun, match="there is no account `nobody`; create one"):
         unprivileged_account()
+
+
+def test_a_cluster_comes_back_on_its_own_ports_or_not_at_all() -> None:
+    ports, claim = claim_ports(Path("/srv/one"), REPLICAS)
+    first = claim.getsockname()[1]
+    with claim, pytest.raises(CannotRun, match=rf"lives on the ports from {first} to .*another program holds one"):
+        claim_ports(Path("/srv/another"), REPLICAS, first)
+    again, claim = claim_ports(Path("/srv/another"), REPLICAS, first)
+    claim.close()
+    assert again == ports
