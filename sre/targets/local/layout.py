@@ -175,8 +175,8 @@ def claim_ports(home: Path, replicas: tuple[str, ...], kept: int | None = None) 
         claim.close()
     if kept:
         raise CannotRun(
-            f"the database cluster of {home} lives on the ports from {kept} to {kept + len(names)}, and another program holds one; "
-            "end that (`ss -ltnp` shows it), or begin anew with `sre down --purge`"
+            f"the database cluster of {home} lives on the ports from {kept} to {kept + len(names)}, and another program holds "
+            "one; end that (`ss -ltnp` shows it), or begin anew with `sre down --purge`"
         )
     raise CannotRun(f"no block of {_BLOCK} free ports between {_FIRST_PORT} and {_FIRST_PORT + _BLOCKS * _BLOCK}")
 
