@@ -59,6 +59,7 @@ def test_the_set_up_lines_name_sessions_that_exist() -> None:
 
 
 @pytest.mark.local
+@pytest.mark.timeout(1200)
 def test_the_commands_run_in_the_order_of_the_readme(surroundings: dict[str, str]) -> None:
     # A verdict may be inconclusive on a busy machine; broken or impossible it may not be.
     good = {ExitCode.KEPT, ExitCode.INCONCLUSIVE}
