@@ -157,6 +157,7 @@ def replace(  # noqa: PLR0913 - each is a choice of its own
             # What the restore wrote there would win over the cluster's own configuration: a server that archives nothing.
             server.execute("ALTER SYSTEM RESET ALL")
         down(fresh)
+        (fresh / "restored").mkdir()
         vault.restore(sets.places(layout.home)[place], item.objects, fresh / "restored", say)
         old = [path for path in data.glob("*") if path.name.startswith(("postgres-", "etcd-"))]
         old += [path for path in layout.objects.glob("*") if path.name != sets.places(layout.home)["store"].name]

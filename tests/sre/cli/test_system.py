@@ -37,7 +37,7 @@ def test_status_of_the_real_system(on_system: Run, system: LocalTarget, document
     found = document(on_system("status", "--json"), "sre.status/1")
     assert found["state"] == "ready"
     assert {row["state"] for row in found["services"].values()} == {"ready", "done"}
-    assert {"serving-1", "postgres", "ingress", "mlflow", "prometheus"} <= set(found["services"])
+    assert {"serving-1", "postgres-1", "etcd-1", "ingress", "mlflow", "prometheus"} <= set(found["services"])
 
 
 @pytest.mark.local
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_what_up_has_begun(programs: Path, open_folder: Path) -> Non
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as one:
         assert one.stderr is not None
         for line in one.stderr:
-            if "postgres: ready" in line:
+            if "postgres-1: ready" in line:
                 one.send_signal(2)
                 break
         rest = one.stderr.read()

@@ -70,7 +70,7 @@ def test_members_are_asked_one_by_one(system: LocalTarget) -> None:
     assert [clients.asked(member.name) for member in members] == ["", "", ""]
     for member in members:
         refused = clients.refused(member.name)
-        assert refused == ("" if member.name == primary else "cannot execute pg_logical_emit_message() during recovery"), refused
+        assert (refused == "") if member.name == primary else ("during recovery" in refused), refused
     written = clients.written(primary)
     assert written is not None
     assert clients.received(next(member.name for member in members if member.name != primary)) is not None
