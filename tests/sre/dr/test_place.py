@@ -11,6 +11,7 @@ from sre.dr import backup, content, place, sets, vault
 from sre.dr.recovery import LATEST
 from sre.dr.sets import BackupSet
 from sre.errors import CannotRun, StepFailed, UsageError
+from sre.faults.ledger import ACTIONS
 from sre.targets.local import target
 from sre.targets.local.layout import Layout
 from sre.targets.local.target import LocalTarget, layout_of
@@ -103,6 +104,7 @@ def test_a_system_that_is_down_is_replaced_and_what_was_there_stays_aside(progra
         with psycopg.connect(again.layout.dsn("drills", "drills"), passfile=str(layout.secrets / "passfile")) as connection:
             assert connection.execute("SELECT n FROM kept").fetchone() == (7,)
             assert connection.execute("SHOW archive_mode").fetchone() == ("on",)
+        ACTIONS["await-database"](again, {})
         assert {member.role for member in again.database.members()} == {"primary", "sync_standby", "standby"}
     finally:
         target.down(home, purge=True)
