@@ -272,9 +272,7 @@ def lifecycle(
         output.document("sre.lifecycle-s3/1", {"buckets": rules.s3(buckets)})
         return
     root = settings.home / "data" / "objects"
-    known = sets.listing(sets.places(settings.home)["store"]).sets
-    # Without the running registry, the newest backup tells which objects an alias names.
-    named = sets.aliased(list(known.values())[-1].registry) if known else frozenset()
+    named = sets.newest_aliased(sets.places(settings.home)["store"]) or frozenset()
     actions = rules.due(root, buckets, time.time(), named) if root.exists() else []
     if as_json:
         due = [{"verb": item.verb, "object": f"{item.bucket}/{item.path}", "age_s": item.age_s} for item in actions]

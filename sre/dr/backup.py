@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,13 +16,13 @@ from psycopg import conninfo
 from sre.dr import content, lifecycle, sets, vault
 from sre.dr import pruning as pruner
 from sre.dr.backup_plan import Plan
-from sre.dr.commands import Ran
+from sre.dr.commands import Ran, silent
 from sre.dr.pgbackrest import Stanza
 from sre.dr.pgbackrest_records import Backup
 from sre.dr.sets import BackupSet, Database, DatabaseBackup, Place, RegisteredModel
 from sre.dr.vault import ObjectRef
 from sre.errors import StepFailed, TargetUnavailable
-from sre.targets.local.database import SUPERUSER
+from sre.targets.local.database import SUPERUSER, backrest
 from sre.targets.local.layout import Layout
 from sre.targets.local.members import LocalDatabase
 from sre.targets.local.programs import find
@@ -38,10 +37,7 @@ Reason = Literal["daily", "weekly", "monthly", "manual"]
 Say = Callable[[str], None]
 
 
-def _silent(_: object) -> None: ...
-
-
-def stanza(layout: Layout, ran: Ran = _silent) -> Stanza:
+def stanza(layout: Layout, ran: Ran = silent) -> Stanza:
     """PgBackRest as the primary's member is configured for it; of a system that is down, any member's.
 
     Raises:
@@ -51,20 +47,12 @@ def stanza(layout: Layout, ran: Ran = _silent) -> Stanza:
     member = primary.name if primary else next((m for m in layout.members if layout.private(m).exists()), None)
     if member is None:
         raise TargetUnavailable(f"{layout.home} holds no configuration of a database; run `sre up`")
-    backrest, private = find("pgbackrest", layout.tools), layout.private(member)
-    return Stanza(
-        program=backrest.path,
-        environment={
-            **backrest.environment, "PATH": os.environ["PATH"], "HOME": str(private), "PGPASSFILE": str(private / "pgpass"),
-        },
-        config=private / "pgbackrest.conf",
-        account=layout.account,
-        ran=ran,
-    )  # fmt: skip
+    program, config, environment = backrest(layout, member)
+    return Stanza(program=program, environment=environment, config=config, account=layout.account, ran=ran)
 
 
 def create(
-    layout: Layout, kind: Literal["full", "diff"], reason: Reason = "manual", *, say: Say = _silent, ran: Ran = _silent
+    layout: Layout, kind: Literal["full", "diff"], reason: Reason = "manual", *, say: Say = silent, ran: Ran = silent
 ) -> BackupSet:
     """Back up database, objects and registry as one consistent set, into both places, and read both again.
 
@@ -116,7 +104,7 @@ def create(
     return item
 
 
-def verify(layout: Layout, item: BackupSet, place: Place, *, say: Say = _silent, ran: Ran = _silent) -> list[str]:
+def verify(layout: Layout, item: BackupSet, place: Place, *, say: Say = silent, ran: Ran = silent) -> list[str]:
     """Read every file of a set again, and write down what was found beside it.
 
     Args:
@@ -145,7 +133,7 @@ def verify(layout: Layout, item: BackupSet, place: Place, *, say: Say = _silent,
     return wrong
 
 
-def prune(layout: Layout, plan: Plan, now: float, *, dry_run: bool = False, say: Say = _silent) -> list[str]:
+def prune(layout: Layout, plan: Plan, now: float, *, dry_run: bool = False, say: Say = silent) -> list[str]:
     """Remove what a plan no longer keeps, in both places, and apply its rules for old objects.
 
     Args:
@@ -179,10 +167,8 @@ def prune(layout: Layout, plan: Plan, now: float, *, dry_run: bool = False, say:
             for label in reversed(doomed):
                 pgbackrest.expire(label, number)
             pruner.drop_objects(root, pruning, plan, now)
-    known = sets.listing(sets.places(layout.home)["store"]).sets
-    # The newest set tells which objects an alias names, also while the registry is down.
-    named = sets.aliased(list(known.values())[-1].registry) if known else frozenset()
-    due = lifecycle.due(layout.objects, plan.buckets, now, named) if known else []
+    named = sets.newest_aliased(sets.places(layout.home)["store"])
+    due = [] if named is None else lifecycle.due(layout.objects, plan.buckets, now, named)
     gone += [item.line() for item in due]
     if not dry_run:
         lifecycle.apply(layout.objects, due, now)

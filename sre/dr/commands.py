@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import subprocess
 import tempfile
@@ -12,10 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sre.errors import StepFailed
+from sre.targets.local.files import run_as
 
 # Gets each command before it is run.
 Ran = Callable[[Sequence[str]], None]
 _OF_ANOTHER = "PGBACKREST_"  # such variables of the caller's shell would override the configuration file
+
+
+def silent(_: object) -> None:
+    """For who wants to be told nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,10 @@ def run(  # noqa: PLR0913 - what a command needs
     ran(command)
     name, lines = os.path.basename(command[0]), list[str]()  # noqa: PTH119 - a program's name, no file is touched
     variables = {key: value for key, value in os.environ.items() if not key.startswith(_OF_ANOTHER)} | dict(environment)
-    group = pwd.getpwnam(account).pw_gid if account else None
     with tempfile.TemporaryFile() as words:
         try:
             process = subprocess.Popen(
-                command, env=variables, cwd="/", user=account, group=group, extra_groups=[] if account else None,
+                command, env=variables, cwd="/", **run_as(account),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, start_new_session=True,
                 text=True, errors="replace",
             )  # fmt: skip

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 
-from sre.dr import content, isolation, lifecycle, scan, sets
+from sre.dr import content, isolation, lifecycle, scan, sets, vault
 from sre.dr import structure as structures
 from sre.dr.commands import Ran
 from sre.dr.place import Restored
@@ -22,7 +21,7 @@ from sre.dr.sets import BackupSet, Place
 from sre.dr.vault import ObjectRef
 from sre.errors import StepFailed
 from sre.probes import http, sql
-from sre.targets.local.database import SUPERUSER
+from sre.targets.local.database import SUPERUSER, superuser
 from sre.targets.local.layout import Layout
 from sre.targets.local.programs import find
 from sre.targets.local.target import LocalTarget
@@ -36,7 +35,7 @@ _SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
 def reached(item: BackupSet, restored: Restored, place: Place) -> Fact:
     """What recovery came to, for `checklist.target`."""
     layout = restored.target.layout
-    with _superuser(layout) as connection:
+    with superuser(layout) as connection:
         row = connection.execute(_SYSTEM).fetchone()
     return {
         "marker": item.database.marker, "words": restored.reached.words, "last_commit": restored.reached.last_commit,
@@ -170,14 +169,5 @@ def _fetched(mlflow: httpx.Client, run: str, name: str) -> str:
 
 
 def _content(path: Path) -> ObjectRef:
-    digest, size = hashlib.sha256(), 0
     with lifecycle.reading(path) as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-            size += len(piece)
-    return ObjectRef(sha256=digest.hexdigest(), size=size)
-
-
-def _superuser(layout: Layout) -> psycopg.Connection[tuple[Any, ...]]:
-    dsn = layout.dsn(SUPERUSER, "postgres")
-    return psycopg.connect(dsn, passfile=str(layout.secrets / "passfile"), connect_timeout=10)
+        return vault.digest(file)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import unquote
 
 import psutil
-import psycopg
 from psycopg import sql
 
 from sre.targets.local import prepare, processes
-from sre.targets.local.database import ROLES, SUPERUSER, all_roles
+from sre.targets.local.database import ROLES, SUPERUSER, all_roles, superuser
 from sre.targets.local.files import secret
 from sre.targets.local.layout import Layout
 
@@ -30,14 +28,14 @@ def sever(layout: Layout) -> None:
     Raises:
         psycopg.Error: the server refuses.
     """
-    with _superuser(layout) as connection:
+    with superuser(layout) as connection:
         (layout.secrets / f"{SUPERUSER}.password").unlink()
         # The owners of databases were given passwords when the place began.
         for role in (role for role in all_roles() if role not in ROLES):
             password = sql.Literal(secret(layout.secrets / f"{role}.password"))
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), password))
         prepare.passwords(layout)
-    with _superuser(layout) as connection:
+    with superuser(layout) as connection:
         connection.autocommit = True
         connection.execute("ALTER SYSTEM RESET restore_command")
         connection.execute("SELECT pg_reload_conf()")
@@ -70,7 +68,7 @@ def ties(source: Layout, layout: Layout) -> tuple[list[str], int]:
             looked += 1
         except psutil.NoSuchProcess:
             continue
-    with _superuser(layout) as connection:
+    with superuser(layout) as connection:
         row = connection.execute("SELECT current_setting('archive_mode')").fetchone()
         if row != ("off",):
             found.append(f"its server has archive_mode {row[0] if row else 'unknown'}")
@@ -109,8 +107,3 @@ class Traces:
         for connection in process.net_connections("tcp"):
             if connection.raddr and connection.raddr.port in self._ports:  # type: ignore[redundant-expr] # () while it listens
                 yield f"is connected to {self._ports[connection.raddr.port]} of the running system"
-
-
-def _superuser(layout: Layout) -> psycopg.Connection[tuple[Any, ...]]:
-    dsn = layout.dsn(SUPERUSER, "postgres")
-    return psycopg.connect(dsn, passfile=str(layout.secrets / "passfile"), connect_timeout=10)

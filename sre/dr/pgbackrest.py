@@ -16,7 +16,7 @@ from typing import Literal
 
 from sre.clock import iso
 from sre.dr import commands
-from sre.dr.commands import Output, Ran
+from sre.dr.commands import Output, Ran, silent
 from sre.dr.pgbackrest_records import Archive, ArchiveRange, Backup, Damage, Info, Report, printable, read_info
 from sre.dr.recovery import Target, place
 from sre.errors import StepFailed, UsageError
@@ -28,9 +28,6 @@ _PERCENT = re.compile(r"\((?:[^()]*, )?(\d+)(?:\.\d+)?%\)")
 _ERROR = re.compile(r"ERROR: \[\d+\]: .*", re.DOTALL)
 _LABEL = re.compile(r"new backup label = (\S+)")
 _NEWS = re.compile(r"P\d+\s+(?:INFO|WARN): (?!\w[\w-]* command |execute |backup st|check archive)(.+)")
-
-
-def _silent(_: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Stanza:
     name: str = "ml"
     account: str | None = None
     replayable_fulls: int | None = None
-    ran: Ran = _silent
+    ran: Ran = silent
 
     def create(self, *, within_s: float = CREATE_WITHIN_S) -> None:
         """Make the stanza in every repository, unless it is there, and see one WAL segment arrive in each.
@@ -70,7 +67,7 @@ class Stanza:
         return self._info(None).repositories
 
     def backup(
-        self, kind: Literal["full", "diff", "incr"], say: Callable[[str], None] = _silent, *, within_s: float = LONG_WITHIN_S
+        self, kind: Literal["full", "diff", "incr"], say: Callable[[str], None] = silent, *, within_s: float = LONG_WITHIN_S
     ) -> dict[int, Backup]:
         """Back up the running server to every repository, one after the other, since pgBackRest writes to one per call.
 
@@ -141,7 +138,7 @@ class Stanza:
 
     def restore(  # noqa: PLR0913 - each is a choice of its own
         self, into: Path, target: Target, repo: int = 1, *, label: str | None = None,
-        say: Callable[[str], None] = _silent, within_s: float = LONG_WITHIN_S,
+        say: Callable[[str], None] = silent, within_s: float = LONG_WITHIN_S,
     ) -> Backup:  # fmt: skip
         """Write a backup into an empty folder, ready to be started, rolled forward to the target and promoted.
 
@@ -235,7 +232,7 @@ class Stanza:
         return self._command(command, *quiet, *options, repo=repo, within_s=ASK_WITHIN_S, arguments=arguments).out
 
     def _done(
-        self, command: str, *options: str, within_s: float, repo: int | None = None, line: Callable[[str], None] = _silent
+        self, command: str, *options: str, within_s: float, repo: int | None = None, line: Callable[[str], None] = silent
     ) -> Output:
         # One stream, so that messages stay in order with what follows them.
         loud = ("--log-level-console=detail", "--log-level-stderr=off")
@@ -243,7 +240,7 @@ class Stanza:
 
     def _command(
         self, command: str, *options: str, within_s: float, repo: int | None,
-        arguments: tuple[str, ...] = (), line: Callable[[str], None] = _silent,
+        arguments: tuple[str, ...] = (), line: Callable[[str], None] = silent,
     ) -> Output:  # fmt: skip
         argv = [
             str(self.program), f"--config={self.config}", f"--stanza={self.name}", *([f"--repo={repo}"] if repo else []),

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psycopg
-
 from sre.dr import backup, isolation, sets, vault
 from sre.dr.backup import REPOSITORIES
-from sre.dr.commands import Ran
+from sre.dr.commands import Ran, silent
 from sre.dr.pgbackrest_records import Backup
 from sre.dr.recovery import Reached, Target, wait_for_target
 from sre.dr.sets import BackupSet, Place
 from sre.errors import CannotRun, StepFailed, UsageError
-from sre.targets.local.database import SUPERUSER
+from sre.targets.local.database import SUPERUSER, superuser
 from sre.targets.local.files import give_to
 from sre.targets.local.layout import MEMBERS, Layout, Parts
 from sre.targets.local.target import LocalTarget, down, up
@@ -25,9 +23,6 @@ from sre.targets.local.target import LocalTarget, down, up
 REPLAY_WITHIN_S = 1800.0
 # As in patroni.yml; typed by whoever replaces it.
 CLUSTER = "ml"
-
-
-def _silent(_: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,8 @@ def restore(  # noqa: PLR0913 - each is a choice of its own
     target: Target | None = None,
     parts: Parts = "serving",
     variant: str = "auto",
-    say: Callable[[str], None] = _silent,
-    ran: Ran = _silent,
+    say: Callable[[str], None] = silent,
+    ran: Ran = silent,
 ) -> Restored:
     """Begin a system from a backup set, in an empty folder.
 
@@ -124,7 +119,7 @@ def replace(  # noqa: PLR0913 - each is a choice of its own
     *,
     place: Place = "store",
     target: Target | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
 ) -> Path:
     """Put a backup in the place of a system that is down. What was there is moved aside and not deleted.
 
@@ -153,7 +148,7 @@ def replace(  # noqa: PLR0913 - each is a choice of its own
     fresh, aside, data = layout.home / "restored" / stamp, layout.home / f"before-{stamp}", layout.home / "data"
     try:
         own = restore(item, layout, fresh, place=place, target=target, parts="database", say=say).target.layout
-        with psycopg.connect(own.dsn(SUPERUSER, "postgres"), passfile=str(own.secrets / "passfile"), autocommit=True) as server:
+        with superuser(own, autocommit=True) as server:
             # What the restore wrote there would win over the cluster's own configuration: a server that archives nothing.
             server.execute("ALTER SYSTEM RESET ALL")
         down(fresh)

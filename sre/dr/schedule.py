@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import time
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ WITHIN_S = 3600 * 4  # a job that takes longer is ended
 
 _WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _SOURCE = "Rendered from backups/plan.yaml by `sre backup schedule`; change it there."
-
-
-class Format(StrEnum):
-    """What runs the jobs."""
-
-    CRON = "cron"
-    SYSTEMD = "systemd"
-    KUBERNETES = "kubernetes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -346,6 +346,15 @@ def aliased(registry: Mapping[str, RegisteredModel]) -> frozenset[str]:
     )
 
 
+def newest_aliased(root: Path) -> frozenset[str] | None:
+    """`bucket/key` of every object that an alias named when the newest set was made; known also while the registry is down.
+
+    None where there is no set.
+    """
+    known = listing(root).sets
+    return aliased(list(known.values())[-1].registry) if known else None
+
+
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 

@@ -107,13 +107,22 @@ def put(root: Path, file: IO[bytes]) -> ObjectRef:
     Returns:
         What is in the vault now, whatever the file did meanwhile.
     """
-    sha256, size = _digest(file)
-    path = path_of(root, sha256)
-    if _wrong(path, ObjectRef(sha256=sha256, size=size)) is None:
+    ref = digest(file)
+    path = path_of(root, ref.sha256)
+    if _wrong(path, ref) is None:
         os.utime(path)  # young again, so that no removal under way takes it
-        return ObjectRef(sha256=sha256, size=size)
+        return ref
     file.seek(0)
     return _store(root, file)
+
+
+def digest(file: IO[bytes]) -> ObjectRef:
+    """Checksum and size of what a file holds from here on, read in pieces."""
+    sha256, size = hashlib.sha256(), 0
+    while piece := file.read(_PIECE):
+        sha256.update(piece)
+        size += len(piece)
+    return ObjectRef(sha256=sha256.hexdigest(), size=size)
 
 
 def verify(root: Path, objects: Mapping[str, ObjectRef], say: Say = lambda _: None) -> list[str]:
@@ -267,19 +276,11 @@ def _store(root: Path, source: IO[bytes]) -> ObjectRef:
         shutil.copyfileobj(source, file, _PIECE)
         file.flush()
         with part.open("rb") as written:
-            sha256, size = _digest(written)
-        path = path_of(root, sha256)
+            ref = digest(written)
+        path = path_of(root, ref.sha256)
         _make(path.parent)
         _finish(file, part, path, 0o640)
-    return ObjectRef(sha256=sha256, size=size)
-
-
-def _digest(file: IO[bytes]) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    while piece := file.read(_PIECE):
-        digest.update(piece)
-        size += len(piece)
-    return digest.hexdigest(), size
+    return ref
 
 
 def _checked(file: IO[bytes], ref: ObjectRef) -> Iterator[bytes]:
@@ -297,7 +298,8 @@ def _wrong(path: Path, ref: ObjectRef) -> str | None:
         if (size := path.stat().st_size) < ref.size:
             return _difference("", size, ref)
         with path.open("rb") as file:
-            return _difference(*_digest(file), ref)
+            found = digest(file)
+        return _difference(found.sha256, found.size, ref)
     except OSError as error:
         return _words(error)
 

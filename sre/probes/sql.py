@@ -45,13 +45,6 @@ def prediction(endpoints: Endpoints, request_id: str) -> Prediction | None:
     return Prediction(float32_bits(row[0]), digest, row[2])
 
 
-def newest_prediction(endpoints: Endpoints) -> float | None:
-    """When the newest recorded prediction was made, seconds since the epoch; None when the log is empty."""
-    with _connect(endpoints) as connection:
-        row = connection.execute("SELECT extract(epoch FROM max(at))::float8 FROM predictions").fetchone()
-    return None if row is None or row[0] is None else float(row[0])
-
-
 def predictions_since(endpoints: Endpoints, since: float) -> int:
     """How many requests were recorded since `since`, seconds since the epoch; one that two replicas answered counts once."""
     query = "SELECT count(DISTINCT request_id) FROM predictions WHERE at >= to_timestamp(%s)"

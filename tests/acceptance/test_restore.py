@@ -17,12 +17,12 @@ from sre.drills.run import Finished
 from sre.drills.world import World
 from sre.errors import ExitCode
 from sre.evidence import sign
-from sre.evidence.schema import StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
 from sre.targets.local.database import SUPERUSER
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.verdict import Outcome
+from tests.acceptance.silent import Silent
 
 pytestmark = pytest.mark.local
 
@@ -31,19 +31,6 @@ MEDDLING: dict[str, LiteralString] = {
     "mlflow": "DELETE FROM registered_model_aliases",
     "drills": "ALTER TABLE history ADD extra int",
 }
-
-
-class Silent:
-    """A narrator that says nothing."""
-
-    def drill(self, name: str, sentence: str, target: str) -> None:
-        pass
-
-    def step(self, step: StepRecord) -> None:
-        pass
-
-    def say(self, line: str) -> None:
-        pass
 
 
 class Flipped(Restore):

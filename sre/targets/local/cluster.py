@@ -15,9 +15,8 @@ import psycopg
 
 from sre.errors import TargetUnavailable
 from sre.targets.local import cables, database
-from sre.targets.local.database import SUPERUSER
 from sre.targets.local.interpreter import patroni
-from sre.targets.local.layout import CABLES, MEMBERS, Layout
+from sre.targets.local.layout import CABLES, MEMBERS, Layout, number_of
 from sre.targets.local.programs import find
 from sre.targets.local.service import Service, Task, answers, base_environment
 
@@ -28,8 +27,14 @@ def services(layout: Layout) -> list[Service | Task]:
     # One member is enough to begin with; on a later start any of them may be the primary.
     begun: list[Service | Task] = [*servers, Task(name="roles", function=database.roles, after=layout.members[:1])]
     if layout.clustered:
-        made = lambda: database.has_repository(layout)  # noqa: E731 - a name for one condition
-        begun.append(Task(name="backup-repository", function=database.repository, skip=made, after=("roles",)))
+        begun.append(
+            Task(
+                name="backup-repository",
+                function=database.repository,
+                skip=lambda: database.has_repository(layout),
+                after=("roles",),
+            )
+        )
     return begun
 
 
@@ -73,7 +78,7 @@ def _cluster(layout: Layout) -> list[Service | Task]:
     # One member makes the database, or has it from a backup; the others copy it, and would else each make one of their own.
     having = [member for member in MEMBERS if (layout.data(member) / "PG_VERSION").exists()]
     first = (having or MEMBERS)[0] if len(having) < 2 else ""
-    numbers = [member.rpartition("-")[2] for member in MEMBERS]
+    numbers = [number_of(member) for member in MEMBERS]
     command, extra = patroni(layout)
     programs = {**find("postgres", layout.tools).environment, **find("pgbackrest", layout.tools).environment}
     trust = ssl.create_default_context(cafile=layout.config / "ca.pem")
@@ -118,7 +123,7 @@ def _cluster(layout: Layout) -> list[Service | Task]:
 
 def _cables(layout: Layout) -> Service:
     plan = layout.run / "cables.json"
-    numbers = {cable: cable.rpartition("-")[2] for cable in CABLES}
+    numbers = {cable: number_of(cable) for cable in CABLES}
     control = layout.run / "cables"
     control.mkdir(parents=True, exist_ok=True)
     document = {
@@ -177,7 +182,7 @@ def _etcd(layout: Layout, number: str) -> tuple[str, ...]:
 
 def _accepts(layout: Layout) -> str:
     try:
-        psycopg.connect(layout.dsn(SUPERUSER, "postgres"), passfile=str(layout.secrets / "passfile"), connect_timeout=5).close()
+        database.superuser(layout, within_s=5).close()
     except psycopg.Error as error:
         return str(error).strip()
     return ""

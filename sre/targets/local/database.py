@@ -17,8 +17,8 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from sre.errors import CannotRun
 from sre.targets.local.certificates import Authority
-from sre.targets.local.files import give_to, group_of, secret, write_private
-from sre.targets.local.layout import MEMBERS, Layout
+from sre.targets.local.files import give_to, run_as, secret, write_private
+from sre.targets.local.layout import MEMBERS, Layout, number_of
 from sre.targets.local.programs import find
 
 # Role -> databases that it owns. The superuser's name is libpq's own default.
@@ -57,7 +57,7 @@ def folders(layout: Layout, authority: Authority) -> None:
         (layout.private("postgres") / "pg_hba.conf").write_text(_RULES, encoding="utf-8")
     if layout.account:
         give_to(layout.account, *map(layout.private, layout.members))
-    etcd = [layout.store(member.rpartition("-")[2]) for member in MEMBERS] if layout.clustered else []
+    etcd = [layout.store(number_of(member)) for member in MEMBERS] if layout.clustered else []
     own = [layout.data(member).parent for member in layout.members]
     for place in (layout.config / "locks", *own, *etcd, *(repository for repository, _ in repositories_of(layout))):
         if not place.exists():
@@ -107,8 +107,7 @@ def _configure(layout: Layout, member: str, own: dict[str, Any]) -> None:
 
 
 def _values(layout: Layout, member: str) -> dict[str, Any]:
-    number = member.rpartition("-")[2]
-    backrest = find("pgbackrest", layout.tools)
+    number = number_of(member)
     return {
         "member": {
             "name": member,
@@ -123,7 +122,7 @@ def _values(layout: Layout, member: str) -> dict[str, Any]:
         "etcd": [layout.address(f"etcd-{number}") for number in range(1, len(MEMBERS) + 1)],
         "authority": str(layout.config / "ca.pem"),
         "programs": str(find("postgres", layout.tools).path.parent),
-        "pgbackrest": str(backrest.path),
+        "pgbackrest": str(find("pgbackrest", layout.tools).path),
         "locks": str(layout.config / "locks"),
         "synchronous": layout.synchronous,
         "authentication": {
@@ -160,8 +159,8 @@ def initialise(layout: Layout) -> None:
     ]  # fmt: skip
     try:
         done = subprocess.run(
-            command, env={**os.environ, **postgres.environment}, cwd=layout.run, user=layout.account, group=group_of(layout),
-            extra_groups=[] if layout.account else None, capture_output=True, text=True, timeout=60, check=False,
+            command, env={**os.environ, **postgres.environment}, cwd=layout.run, **run_as(layout.account),
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     finally:
         password.unlink()
@@ -193,15 +192,25 @@ def roles(layout: Layout) -> None:
             connection.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO backup").format(sql.SQL(function)))
 
 
-def _primary(layout: Layout) -> psycopg.Connection[Any]:
+def superuser(layout: Layout, *, autocommit: bool = False, within_s: int = 10) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of the superuser to the primary.
+
+    Raises:
+        psycopg.Error: there is none, or it lets nobody in.
+    """
+    return psycopg.connect(
+        layout.dsn(SUPERUSER, "postgres"), passfile=str(layout.secrets / "passfile"), autocommit=autocommit,
+        connect_timeout=within_s,
+    )  # fmt: skip
+
+
+def _primary(layout: Layout) -> psycopg.Connection[tuple[Any, ...]]:
     again = retry(
         stop=stop_after_delay(_PRIMARY_WITHIN_S), wait=wait_fixed(0.3), reraise=True,
         retry=retry_if_exception_type(psycopg.OperationalError),
     )  # fmt: skip
     try:
-        return again(psycopg.connect)(
-            layout.dsn(SUPERUSER, "postgres"), passfile=str(layout.secrets / "passfile"), autocommit=True, connect_timeout=5
-        )
+        return again(superuser)(layout, autocommit=True, within_s=5)
     except psycopg.OperationalError as error:
         raise CannotRun(f"no database server became the primary within {_PRIMARY_WITHIN_S:.0f} s; last seen: {error}") from error
 
@@ -215,15 +224,21 @@ def repository(layout: Layout) -> None:
     with _primary(layout) as connection:
         row = connection.execute("SELECT inet_server_port()").fetchone()
     primary = next(member for member in MEMBERS if row == (layout.ports[f"{member}-inside"],))
-    backrest, private = find("pgbackrest", layout.tools), layout.private(primary)
+    program, config, environment = backrest(layout, primary)
     done = subprocess.run(
-        [str(backrest.path), f"--config={private / 'pgbackrest.conf'}", "--stanza=ml", "stanza-create"],
-        env={**backrest.environment, "PGPASSFILE": str(private / "pgpass"), "PATH": os.environ["PATH"]}, cwd=layout.run,
-        user=layout.account, group=group_of(layout), extra_groups=[] if layout.account else None,
-        capture_output=True, text=True, timeout=_RENDER_WITHIN_S, check=False,
+        [str(program), f"--config={config}", "--stanza=ml", "stanza-create"], env=environment, cwd=layout.run,
+        **run_as(layout.account), capture_output=True, text=True, timeout=_RENDER_WITHIN_S, check=False,
     )  # fmt: skip
     if done.returncode or not has_repository(layout):
         raise CannotRun(f"the backup repositories cannot be made (exit {done.returncode}): {done.stdout.strip()[-600:]}")
+
+
+def backrest(layout: Layout, member: str) -> tuple[Path, Path, dict[str, str]]:
+    """PgBackRest for one member: the program, its configuration file, and the environment that it needs."""
+    found, private = find("pgbackrest", layout.tools), layout.private(member)
+    # It looks into the home folder for more settings; the caller's is not its.
+    own = {"PATH": os.environ["PATH"], "HOME": str(private), "PGPASSFILE": str(private / "pgpass")}
+    return found.path, private / "pgbackrest.conf", {**found.environment, **own}
 
 
 def has_repository(layout: Layout) -> bool:

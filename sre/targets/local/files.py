@@ -6,8 +6,7 @@ import os
 import pwd
 import secrets
 from pathlib import Path
-
-from sre.targets.local.layout import Layout
+from typing import TypedDict
 
 
 def write_private(path: Path, text: str) -> None:
@@ -32,6 +31,14 @@ def give_to(account: str, *paths: Path) -> None:
             os.chown(item, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 
-def group_of(layout: Layout) -> int | None:
-    """Group id of the unprivileged account, None when there is none."""
-    return pwd.getpwnam(layout.account).pw_gid if layout.account else None
+class Account(TypedDict):
+    """Whom a child process runs as, in the words of `subprocess`."""
+
+    user: str | None
+    group: int | None
+    extra_groups: list[str] | None
+
+
+def run_as(account: str | None) -> Account:
+    """What makes a child process run as an account and with its group alone; with None it runs as ourselves."""
+    return Account(user=account, group=pwd.getpwnam(account).pw_gid if account else None, extra_groups=[] if account else None)

@@ -122,6 +122,11 @@ class Layout:
         return f"postgresql://{user}@{hosts}/{database}?{options}"
 
 
+def number_of(name: str) -> str:
+    """The number in the name of a member, of its etcd or of one of its cables: that of their host."""
+    return name.rpartition("-")[2]
+
+
 def replica_names(count: int) -> tuple[str, ...]:
     """`serving-1`, `serving-2`, ..."""
     return tuple(f"serving-{number}" for number in range(1, count + 1))

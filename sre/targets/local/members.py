@@ -15,8 +15,8 @@ import psutil
 from sre.errors import StepFailed, TargetUnavailable, UsageError
 from sre.readings import Member
 from sre.targets.local import cables, processes, state
-from sre.targets.local.files import group_of
-from sre.targets.local.layout import MEMBERS, Layout
+from sre.targets.local.files import run_as
+from sre.targets.local.layout import MEMBERS, Layout, number_of
 
 _ROLES = {"leader": "primary", "standby_leader": "primary", "sync_standby": "sync_standby", "replica": "standby"}
 _ASK_WITHIN_S, _SWITCH_WITHIN_S = 2.0, 30.0
@@ -97,7 +97,7 @@ class LocalDatabase:
 
     def cut(self, member: str) -> None:
         """Pull the cable of its host."""
-        cables.cut(self._control, [_number(self._known(member))])
+        cables.cut(self._control, [number_of(self._known(member))])
 
     def mend(self) -> None:
         """Put every cable back."""
@@ -137,7 +137,7 @@ class LocalDatabase:
         leader = self.primary()
         if leader is None:
             raise StepFailed(f"there is no primary to switch over from (to {to})")
-        number = _number(leader.name)
+        number = number_of(leader.name)
         wish = {"leader": leader.name, "candidate": to}
         try:
             with self._client(_SWITCH_WITHIN_S) as client:
@@ -149,7 +149,7 @@ class LocalDatabase:
 
     def _cluster(self) -> list[dict[str, Any]]:
         with self._client(_ASK_WITHIN_S) as client:
-            for number in map(_number, MEMBERS):
+            for number in map(number_of, MEMBERS):
                 try:
                     answer = client.get(f"https://{self._layout.address(f'patroni-{number}')}/cluster")
                     if answer.status_code == httpx.codes.OK:
@@ -214,8 +214,7 @@ class LocalDatabase:
         for process in found:
             # As the account itself: root without CAP_SYS_RESOURCE may not change the limits of another's process.
             done = subprocess.run(
-                ["prlimit", f"--pid={process.pid}", f"--fsize={limit}"], user=self._layout.account,
-                group=group_of(self._layout), extra_groups=[] if self._layout.account else None,
+                ["prlimit", f"--pid={process.pid}", f"--fsize={limit}"], **run_as(self._layout.account),
                 capture_output=True, text=True, timeout=_LIMIT_WITHIN_S, check=False,
             )  # fmt: skip
             if done.returncode and process.is_running():
@@ -235,9 +234,5 @@ def _send(process: psutil.Process, number: Signals) -> bool:
     return True
 
 
-def _number(member: str) -> str:
-    return member.rpartition("-")[2]
-
-
 def _store(member: str) -> str:
-    return f"etcd-{_number(member)}"
+    return f"etcd-{number_of(member)}"

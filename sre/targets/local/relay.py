@@ -32,7 +32,6 @@ _ACCEPT_AGAIN_S = 0.1
 # Looking through all processes may take at most this share of our time.
 _LOOK_SHARE = 0.1
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_ESTABLISHED = 1
 
 
 class Cable(BaseModel):

@@ -181,8 +181,7 @@ class Supervisor:
         with self._log(name) as log:
             process = await asyncio.create_subprocess_exec(
                 *command, env=environment, cwd=self.layout.run, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, user=account, group=files.group_of(self.layout) if account else None,
-                extra_groups=[] if account else None,
+                start_new_session=True, **files.run_as(account),
             )  # fmt: skip
         self.running[name] = process
         self._note(name, process=processes.identity(process.pid))

@@ -13,7 +13,7 @@ import yaml
 from huey import crontab as reads_cron  # type: ignore[import-untyped]
 from kubernetes import client
 
-from sre.dr import backup_plan, schedule
+from sre.dr import backup_plan
 from sre.dr.schedule import Job, crontab, jobs, kubernetes, systemd
 
 PLAN = backup_plan.load()
@@ -164,4 +164,3 @@ def test_an_unknown_field_of_a_cron_job_would_be_seen() -> None:
 def test_a_job_of_every_shape() -> None:
     job = Job(name="x", sentence="x", arguments=(), at=time(0, 5), weekday="wednesday")
     assert (job.cron(), job.calendar()) == ("5 0 * * 3", "Wed *-*-* 00:05:00 UTC")
-    assert schedule.Format("cron") is schedule.Format.CRON

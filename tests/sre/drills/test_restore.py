@@ -18,29 +18,21 @@ from sre.judges.history import Attempt, Fate, Key, Row
 from sre.promises import promise
 from sre.readings import LoadPlan
 from sre.verdict import Outcome
+from tests.sre.dr import test_checklist
 
 if TYPE_CHECKING:
     from .conftest import RunDrills
 
 TABLE = {"expected": {"rows": 900, "checksum": "a"}, "restored": {"rows": 900, "checksum": "a"}}
 FACTS: dict[str, Any] = {
-    "manifest": {"wrong": [], "files": 12},
-    "place": {"found": [], "reaches": [], "looked": 9},
-    "reached": {
-        "marker": "set-1", "words": 'recovery stopping at restore point "set-1", time 2026-11-24', "last_commit": 1.0,
-        "system": "7", "of_system": "7", "timeline": 2, "from_timeline": 1,
-    },
-    "physical": {"relations": [], "pages": []},
+    # What the drill notes; time is judged from the rest.
+    **{name: fact for name, fact in test_checklist.FACTS.items() if name != "time"},
     "tables": {"predictions.public.predictions": TABLE},
-    "objects": {"expected": 12, "lost": [], "altered": [], "invented": []},
-    "structure": {"wrong": [], "databases": 4, "roles": 8, "sequences": 3},
-    "registry": {"wrong": [], "loaded": ["digits-resnet8 1"], "files": 5},
-    "prediction": {"recorded": "3f800000", "repeated": "3f800000", "why": "", "logged": True},
     "restored_in": 21.0,
     "watched": 21.0,
     "lost_at": 50.5,
     "concluded": "",
-}  # fmt: skip
+}
 CONTENT, CHECKLIST, TIME, LOSS = range(4)
 
 

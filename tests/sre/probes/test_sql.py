@@ -29,9 +29,6 @@ def test_a_recorded_prediction_is_the_answer_bit_for_bit(system: LocalTarget) ->
     assert row.bits == sql.float32_bits(body["probabilities"])
     assert len(row.input_sha256) == 64
     assert row.variant
-    newest = sql.newest_prediction(endpoints)
-    assert newest is not None
-    assert newest >= began - 1
     assert sql.prediction(endpoints, "nobody asked this") is None
     assert sql.predictions_since(endpoints, began - 1) >= 1
     assert sql.predictions_since(endpoints, time.time() + 60) == 0
@@ -42,18 +39,3 @@ def test_a_log_that_cannot_be_asked_raises(system: LocalTarget) -> None:
     endpoints = replace(system.endpoints, database="postgresql://backup@127.0.0.1:1/predictions")
     with pytest.raises(psycopg.OperationalError):
         sql.prediction(endpoints, "x")
-
-
-@pytest.mark.local
-def test_an_empty_log_has_no_newest(system: LocalTarget) -> None:
-    layout = system.layout
-    passfile = str(layout.secrets / "passfile")
-    with psycopg.connect(layout.dsn("postgres", "postgres"), passfile=passfile, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE probe")
-        try:
-            with psycopg.connect(layout.dsn("postgres", "probe"), passfile=passfile) as fresh:
-                fresh.execute("CREATE TABLE predictions (at timestamptz)")
-            empty = replace(system.endpoints, database=layout.dsn("backup", "probe"))
-            assert sql.newest_prediction(empty) is None
-        finally:
-            connection.execute("DROP DATABASE probe WITH (FORCE)")

@@ -21,6 +21,7 @@ import pytest
 from sre.errors import StepFailed, TargetUnavailable, UsageError
 from sre.targets.local import cables, processes
 from sre.targets.local.cables import CableState
+from tests.sre.targets.local.ports import free_port
 
 # A process of a member: `PORT WORDS` sends the words over its connection to that port, and every line that comes back is told.
 CLIENT = """
@@ -37,17 +38,6 @@ for line in sys.stdin:
     ends[port].sendall(words.encode())
 """
 PATIENCE_S = 20.0
-
-
-def free_port() -> int:
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 async def until(condition: Callable[[], bool], what: Callable[[], object]) -> None:

@@ -20,7 +20,7 @@ from yaml import safe_load
 from sre.errors import CannotRun
 from sre.targets.local import database, prepare
 from sre.targets.local.certificates import Authority
-from sre.targets.local.files import group_of, secret, write_private
+from sre.targets.local.files import run_as, secret, write_private
 from sre.targets.local.interpreter import patroni
 from sre.targets.local.layout import MEMBERS, Layout
 from sre.targets.local.programs import find
@@ -154,8 +154,8 @@ def test_patroni_itself_takes_the_configuration(cluster: Layout) -> None:
 
 def as_account(layout: Layout, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env={**os.environ, **environment}, cwd=layout.run, user=layout.account, group=group_of(layout),
-        extra_groups=[] if layout.account else None, capture_output=True, text=True, timeout=60, check=False,
+        command, env={**os.environ, **environment}, cwd=layout.run, **run_as(layout.account),
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 

@@ -3,13 +3,11 @@ from __future__ import annotations
 import os
 import pwd
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sre.targets.local.files import give_to, group_of, secret, write_private
-from sre.targets.local.layout import Layout
+from sre.targets.local.files import give_to, run_as, secret, write_private
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -71,10 +69,9 @@ def test_what_is_given_away_is_given_whole_and_no_link_is_followed(tmp_path: Pat
     assert (tmp_path / "kept").stat().st_uid == 0
 
 
-def test_the_group_is_that_of_the_account(make_layout: Callable[..., Layout]) -> None:
-    layout = make_layout(account="nobody")
-    assert group_of(layout) == pwd.getpwnam("nobody").pw_gid
+def test_an_account_runs_with_its_own_group_and_no_other() -> None:
+    assert run_as("nobody") == {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
 
 
-def test_without_an_account_there_is_no_group(make_layout: Callable[..., Layout]) -> None:
-    assert group_of(make_layout()) is None
+def test_without_an_account_nothing_is_changed() -> None:
+    assert run_as(None) == {"user": None, "group": None, "extra_groups": None}

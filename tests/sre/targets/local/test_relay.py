@@ -14,20 +14,10 @@ from contextlib import nullcontext
 import pytest
 
 from sre.targets.local.relay import Cable, Counts, Relay
+from tests.sre.targets.local.ports import free_port
 
 PATIENCE_S = 20.0
 Serve = Callable[[Callable[[StreamReader, StreamWriter], Awaitable[None]]], Awaitable[asyncio.Server]]
-
-
-def free_port() -> int:
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @pytest.fixture
