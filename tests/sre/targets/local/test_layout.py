@@ -100,6 +100,8 @@ def test_a_block_with_a_foreign_listener_is_passed_over() -> None:
     ports, claim = claim_ports(Path("/srv/one"), REPLICAS)
     claim.close()
     with socket.socket() as foreign:
+        # A port that was in use a moment ago can be listened on only with this option, as every server does.
+        foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         foreign.bind(("127.0.0.1", ports["prometheus"]))
         foreign.listen()
         other, claim = claim_ports(Path("/srv/one"), REPLICAS)
