@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from sre import documents
 from sre.config import PROJECT
 from sre.errors import UsageError
 from sre.units import Seconds, parse_seconds
@@ -212,11 +211,7 @@ def load(path: Path = PLAN) -> Plan:
     Raises:
         UsageError: it is not there or not a plan; the message names the file, and line and field of everything wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the backup plan {path} cannot be read ({error}); restore it from version control") from error
-    return parse(text, path.name)
+    return documents.load(path, Plan)
 
 
 def parse(text: str, name: str = PLAN.name) -> Plan:
@@ -229,54 +224,4 @@ def parse(text: str, name: str = PLAN.name) -> Plan:
     Raises:
         UsageError: as `load` does.
     """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{name}{line} is not YAML ({getattr(error, 'problem', error)}); correct that line") from error
-    if root is None:
-        raise UsageError(f"{name} is empty; restore it from version control")
-    if twice := list(_doubled(root)):
-        raise UsageError("; ".join(f"{name}:{line}: {key!r} is set a second time; delete one" for key, line in twice))
-    try:
-        return Plan.model_validate(document)
-    except ValidationError as error:
-        wrong = [_sentence(name, root, item["loc"], item["msg"], item["input"]) for item in error.errors()]
-        raise UsageError("; ".join(wrong)) from None
-
-
-def _doubled(node: yaml.Node) -> Iterator[tuple[str, int]]:
-    """Keys that stand twice in one mapping, which YAML forbids and the parser lets pass."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.value, key.start_mark.line + 1
-            seen.add(key.value)
-            yield from _doubled(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _doubled(item)
-
-
-def _sentence(name: str, root: yaml.Node, where: tuple[int | str, ...], message: str, value: Any) -> str:
-    field = ".".join(str(part) for part in where) or "the plan"
-    found = f" is {value!r}" if isinstance(value, str | int | float | bool | list) else ""
-    return f"{name}:{_line(root, where)}: {field}{found}: {message.removeprefix('Value error, ')}"
-
-
-def _line(node: yaml.Node, where: tuple[int | str, ...]) -> int:
-    """The line of the deepest node on the path that is there."""
-    line = node.start_mark.line
-    for part in where:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == part), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line
-    return int(line) + 1
+    return documents.parse(text, name, Plan)

@@ -1,0 +1,1 @@
+"""The canary gate's arithmetic: counts in, decision out. No clock, no network."""

@@ -1,0 +1,1 @@
+"""Telling people: in Slack, on the terminal."""
