@@ -49,6 +49,24 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """How traffic is split while there is a canary.
+
+    Attributes:
+        version: that the canary serves.
+        production: version that its control and the other replicas serve.
+        canary, control: shares of all requests, 0 to 1.
+        replicas: canary and control, as their platform reports them.
+    """
+
+    version: str
+    production: str
+    canary: float
+    control: float
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One member of the database cluster, as the cluster's own agents report it.
 

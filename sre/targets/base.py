@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sre.clock import Clock
-from sre.readings import Alert, LoadPlan, Member, Replica, ServerCounts
+from sre.readings import Alert, LoadPlan, Member, Replica, ServerCounts, Split
 
 
 class Capability(StrEnum):
@@ -23,6 +23,7 @@ class Capability(StrEnum):
     BACKUPS = "backups"
     TRAINING = "training"
     DATABASE_CLUSTER = "database-cluster"
+    WEIGHTS = "weights"
 
 
 class Load(Protocol):
@@ -126,6 +127,38 @@ class DatabaseCluster(Protocol):
         ...
 
 
+class Router(Protocol):
+    """A second version beside the one in production, its control, and who gets how much of the traffic.
+
+    The canary serves a candidate. The control is begun with it and serves what is in production. Neither gets traffic until
+    `shift` says so. Every method returns when it has taken effect and raises StepFailed at its deadline, saying what it last saw.
+    """
+
+    def begin(self, version: str) -> None:
+        """Start canary and control, without traffic. Raises UsageError when the registry has no such version."""
+        ...
+
+    def shift(self, canary: float, control: float) -> None:
+        """Give each its share of the traffic, 0 to 1; the replicas in production get the rest. No request is dropped."""
+        ...
+
+    def split(self) -> Split | None:
+        """What is in force just now; None while there is no canary."""
+        ...
+
+    def promote(self) -> None:
+        """Put the candidate into production: all replicas serve it when this returns. The canary keeps its share."""
+        ...
+
+    def demote(self, version: str) -> None:
+        """Put a version into production that was there before; has no effect when it is there."""
+        ...
+
+    def end(self) -> None:
+        """Take the traffic of canary and control back, then end both. Has no effect when there is none."""
+        ...
+
+
 class Target(Protocol):
     """The place where the system runs."""
 
@@ -160,6 +193,11 @@ class Target(Protocol):
     @property
     def database(self) -> DatabaseCluster:
         """The database cluster. Raises CannotRun on a target without the capability."""
+        ...
+
+    @property
+    def router(self) -> Router:
+        """Who splits the traffic. Raises CannotRun on a target without the capability."""
         ...
 
     def kill(self, replica: str) -> None:
