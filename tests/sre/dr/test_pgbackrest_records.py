@@ -126,6 +126,18 @@ def test_a_backup_that_ended_during_verify_is_no_damage() -> None:
     assert [item.name for item in report.damages(BACKUPS, BACKUPS, busy=True)] == [new.label]
 
 
+def test_a_timeline_that_ended_within_its_first_segment_is_no_damage_and_leaves_no_gap() -> None:
+    line = "P00 DETAIL: path '15-1/0000000200000000' does not contain any valid WAL to be processed\n"
+    text = VERIFY.replace("P00   INFO: stanza", f"{line}P00   INFO: stanza")
+    assert text != VERIFY
+    assert damages(text) == []
+    histories = ["00000002.history", "00000003.history"]
+    whole = archive(*names(range(1, 9)), f"{wal(9, 2)}.partial-{'0' * 40}", *names(range(9, 12), 3), *histories)
+    assert gaps(whole) == []
+    # What the short timeline should have followed is missed all the same.
+    assert gaps(archive(*names(range(1, 8)), *names(range(9, 12), 3), *histories)) == [wal(8)]
+
+
 def test_pages_that_were_damaged_when_the_backup_was_taken_are_told() -> None:
     assert damages(VERIFY, (replace(BACKUPS[0], damaged_pages=True), BACKUPS[1])) == [("pages", FULL)]
 
