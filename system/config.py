@@ -95,6 +95,10 @@ class TrainSettings(_Settings):
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(0.05, gt=0)
     min_accuracy: float = Field(0.85, ge=0, le=1)
+    dataset: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="version to train with; empty: a new one is ingested")
+    release_alias: str = Field(
+        PRODUCTION_ALIAS, description="what a model that passes gets; another than production leaves that step to a canary"
+    )
 
 
 class MigrateSettings(BaseSettings):

@@ -187,7 +187,7 @@ def register(settings: TrainSettings, objects: ObjectStore, candidate: Candidate
         client.log_artifact(run_id, str(folder / CONFUSION_NAME), "model")
         manifest_sha256 = sha256_file(folder / MANIFEST_NAME)  # vouches for every file, as the manifest names their checksums
         client.set_model_version_tag(settings.model_name, version, "manifest_sha256", manifest_sha256)
-        client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
+        client.set_registered_model_alias(settings.model_name, settings.release_alias, version)
     return manifest
 
 

@@ -71,7 +71,10 @@ class TrainResult:
 
 
 def ingest_step(work: Work, _: Step) -> str:
-    """Write a new version of the dataset."""
+    """Write a new version of the dataset, unless one is asked for."""
+    if work.settings.dataset:
+        work.dataset = ingest.read_dataset(work.objects, work.settings.dataset)
+        return f"{len(work.dataset.files):,} images of dataset {work.dataset.version}"
     work.dataset = ingest.ingest(work.objects, datetime.now(UTC))
     return f"{len(work.dataset.files):,} images as dataset {work.dataset.version}"
 
@@ -140,7 +143,7 @@ def register_step(work: Work, _: Step) -> str:
         epochs=work.epochs,
     )
     work.manifest = register.register(work.settings, work.objects, candidate)
-    return f"{work.manifest.model} version {work.manifest.version} has the alias {work.settings.model_alias}"
+    return f"{work.manifest.model} version {work.manifest.version} has the alias {work.settings.release_alias}"
 
 
 STEPS: tuple[Callable[[Work, Step], str], ...] = (
