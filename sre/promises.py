@@ -55,6 +55,10 @@ _MODEL = 30 * _DAY
 # A restore is tried once a week, and the evidence may miss that by a day: as backups/plan.yaml says (restore.drill.max_age).
 _RESTORE = 8 * _DAY
 
+_BAD_CANARIES = (
+    "canary-slow", "canary-errors", "canary-wrong-classes", "canary-trained-defect", "canary-crash", "canary-prometheus-down",
+)  # fmt: skip
+_CANARIES = ("canary-good", *_BAD_CANARIES)
 _DATABASE = (
     "database-recovery", "database-hung", "database-host-lost", "database-standby-lost", "database-partition",
     "database-etcd-lost", "database-etcd-quorum-lost", "database-disk-full", "database-lag", "database-switchover",
@@ -89,6 +93,12 @@ PROMISES: tuple[Promise, ...] = (
             1000, _DATABASE, "database-no-primary", _RELEASE),
     Promise("model-quality", "the model is right on at least 85 % of images it never saw", _AT_LEAST, 0.85, Unit.RATIO, 100,
             ("training",), "model-quality", _MODEL),
+    Promise("canary", "a new version is promoted at 10, 50, 100 % if it is fine, and rolls itself back if not", _BELOW, 1.0,
+            Unit.COUNT, 1, _CANARIES, "canary", _RELEASE),
+    Promise("canary-requests", "no request fails because traffic is shifted between versions", _BELOW, 1.0, Unit.COUNT, 1000,
+            _CANARIES, "canary", _RELEASE),
+    Promise("canary-rollback", "a bad version has no traffic 30 s and one scrape after the look that decides", _BELOW, 32.0,
+            Unit.SECONDS, 1, _BAD_CANARIES, "canary", _RELEASE),
     Promise("restore-time", "a backup is restored and serves in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
             ("restore",), "restore", _RESTORE),
     Promise("restore-content", "a restore holds every row and object, unaltered", _BELOW, 1.0, Unit.COUNT, 1,

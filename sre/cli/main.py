@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from sre.cli import backup, drills, evidence, output, slo, system, tools
+from sre.cli import ab, backup, canary, drills, evidence, output, slo, system, tools
 from sre.config import Settings
 from sre.errors import ExitCode, SreError, UsageError
 
@@ -29,9 +29,11 @@ app.command()(drills.gameday)
 app.command()(evidence.report)
 app.command()(evidence.verify)
 app.command()(evidence.undo)
-app.command()(slo.slo)
+app.command()(ab.ab)
 app.command()(tools.doctor)
 app.add_typer(backup.app, name="backup")
+app.add_typer(canary.app, name="canary")
+app.add_typer(slo.app, name="slo")
 app.add_typer(tools.app, name="tools")
 
 

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from sre.drills.alerting import Alerting
 from sre.drills.base import Drill
+from sre.drills.canary_faults import (
+    CanaryCrash,
+    CanaryErrors,
+    CanaryGood,
+    CanaryPrometheusDown,
+    CanarySlow,
+    CanaryTrainedDefect,
+    CanaryWrongClasses,
+)
 from sre.drills.database_faults import (
     DatabaseDiskFull,
     DatabaseEtcdLost,
@@ -29,6 +38,7 @@ DRILLS: dict[str, type[Drill]] = {
         Training, PeakLoad, PodRecovery, Alerting,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
+        CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
         Restore,
     )
 }  # fmt: skip

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import psutil
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from sre.canary import replay
+from sre.canary.record import CANARY
 from sre.chaos.attach import end_orphans
 from sre.config import PROJECT
 from sre.drills.base import Case, Context, Drill, Options, read_case
@@ -127,7 +129,10 @@ def verify(folder: Path, key: Ed25519PublicKey) -> list[str]:
     events = journal.read(folder / bundle.JOURNAL)
     wrong += _retold(record, events)
     for drill in record.drills:
-        wrong += _rejudge(drill, folder, _facts(events, drill.name))
+        if drill.name == CANARY:
+            wrong += replay.rejudge(drill, folder)
+        else:
+            wrong += _rejudge(drill, folder, _facts(events, drill.name))
     outcome = combine(drill.outcome for drill in record.drills)
     if outcome is not record.outcome:
         wrong.append(f"the run's outcome is recorded as {record.outcome}, its drills say {outcome}")
@@ -238,8 +243,8 @@ def _begun(folder: Path) -> bool:
 
 
 def _origin(folder: Path) -> dict[str, Any]:
-    """`handle` of the target that a run used, and the identity of its `process`."""
+    """`handle` of the target that a run used, and the identity of its `process`, or of the one that went on with it."""
     events = journal.read(folder / bundle.JOURNAL)
     if not events or events[0]["event"] != "run":
         raise EvidenceDamaged(f"the journal of {folder.name} does not begin with the run; undo by hand what its ledger names")
-    return events[0]
+    return events[0] | {"process": [event["process"] for event in events if "process" in event][-1]}

@@ -103,13 +103,7 @@ class Training(Drill):
 
 def _followed(target: LocalTarget, version: str) -> tuple[bool | None, str]:
     """Whether all replicas serve the version, and what each serves."""
-    served = {}
-    for name in target.layout.replicas:
-        try:
-            answer = httpx.get(f"{target.layout.url(name)}/health/ready", timeout=2, trust_env=False)
-            served[name] = str(answer.json().get("model_version", answer.status_code))
-        except (httpx.HTTPError, ValueError) as error:
-            served[name] = repr(error)
+    served = target.versions()
     seen = ", ".join(f"{name} serves {found}" for name, found in served.items())
     return (True if set(served.values()) == {version} else None), seen
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -53,15 +54,23 @@ class Bundle:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def seal(self, record: RunRecord, key: Ed25519PrivateKey) -> None:
-        """Write the record, the reports, the checksums and last the attestation; nothing may change afterwards."""
+    def seal(
+        self, record: RunRecord, key: Ed25519PrivateKey, render: Callable[[RunRecord, Path], str] = html.render
+    ) -> None:
+        """Write the record, the reports, the checksums and last the attestation; nothing may change afterwards.
+
+        Args:
+            record: of the run.
+            key: signs it.
+            render: makes `report.html` from the record and the run's folder.
+        """
         self.journal.write("sealed", outcome=record.outcome, exit_code=record.exit_code)
         environment = json.dumps(codec.plain(record.environment), indent=2, allow_nan=False) + "\n"
         self._write(ENVIRONMENT, environment)
         self._write(RUN, codec.dump(record))
         self._write(REPORT_TEXT, text.run_text(record))
         self._write(JUNIT, junit.render(record))
-        self._write(REPORT_HTML, html.render(record, self.folder))
+        self._write(REPORT_HTML, render(record, self.folder))
         self._write(CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in checksums(self.folder).items()))
         attest.write(self.folder, record, key)
 

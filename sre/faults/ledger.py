@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import SIGCONT
 from typing import Any
 
 from sre.errors import EvidenceDamaged, SreError, StepFailed, UndoIncomplete
@@ -76,6 +77,21 @@ def _remove_restored(_: Target, arguments: Mapping[str, str]) -> None:
         raise UndoIncomplete(f"{place} cannot be deleted whole; delete what is left by hand")
 
 
+def _resume_service(target: Target, arguments: Mapping[str, str]) -> None:
+    from sre.targets.local.target import LocalTarget  # noqa: PLC0415 - as in _remove_restored
+
+    if isinstance(target, LocalTarget):
+        target.signal_service(arguments["service"], SIGCONT)
+
+
+def _demote(target: Target, arguments: Mapping[str, str]) -> None:
+    target.router.demote(arguments["version"])
+
+
+def _end_canary(target: Target, _: Mapping[str, str]) -> None:
+    target.router.end()
+
+
 ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "resume": _resume,
     "await-ready": _await_ready,
@@ -86,12 +102,15 @@ ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "allow-writes": _repaired(lambda database, member: database.allow_writes(member)),
     "catch-up": _repaired(lambda database, member: database.catch_up(member)),
     "remove-restored": _remove_restored,
+    "resume-service": _resume_service,
+    "demote": _demote,
+    "end-canary": _end_canary,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change: its number, how it is undone, and whether that has happened."""
+    """One change: its number, how it is undone, and whether that has happened or is no longer wanted."""
 
     number: int
     undo: Undo
@@ -124,7 +143,7 @@ class Ledger:
             for line in map(json.loads, self._whole().splitlines()):
                 if line["event"] == "planned":
                     planned[line["entry"]] = Undo(line["action"], line["arguments"], line["sentence"])
-                elif line["event"] == "undone":
+                elif line["event"] in {"undone", "kept"}:
                     undone.add(line["entry"])
         except (ValueError, KeyError, TypeError) as error:
             raise EvidenceDamaged(f"{self.path} holds a line that is no entry ({error!r}); undo by hand what it names") from error
@@ -133,6 +152,12 @@ class Ledger:
     def pending(self) -> list[Entry]:
         """Changes that are not undone, newest first: the order in which they must be taken back."""
         return [entry for entry in reversed(self.entries()) if not entry.undone]
+
+    def keep(self, action: str) -> None:
+        """Let stay what `action` would undo: it is no fault but what was wanted, and is wanted for good now."""
+        for entry in self.pending():
+            if entry.undo.action == action:
+                self._append({"entry": entry.number, "event": "kept"})
 
     def replay(self, target: Target) -> list[str]:
         """Take back everything that is still changed. Every undo is idempotent, so a second replay does no harm.

@@ -16,7 +16,6 @@ from sre.readings import Alert, ServerCounts
 
 WITHIN_S = 10
 _PREDICT = 'job="serving",path="/predict"'
-_REQUESTS = f"http_requests_total{{{_PREDICT}}}"
 
 
 class Prometheus:
@@ -62,7 +61,7 @@ class Prometheus:
         return number if math.isfinite(number) else None
 
 
-def server_counts(url: str, start: float, end: float) -> ServerCounts | None:
+def server_counts(url: str, start: float, end: float, track: str = "") -> ServerCounts | None:
     """Exact counter increments of the prediction path between two instants.
 
     Raw samples are summed instead of `increase()`, which extrapolates. A counter that begins again after a restart counts from
@@ -72,13 +71,15 @@ def server_counts(url: str, start: float, end: float) -> ServerCounts | None:
         url: of Prometheus.
         start: seconds since the epoch, in quiet time before the load.
         end: seconds since the epoch, two scrapes after the load.
+        track: `canary`, `control` or `stable`; all replicas when empty.
 
     Returns:
         The counts, or None when Prometheus cannot answer or holds no sample before `start`.
     """
     prometheus = Prometheus(url)
     span = math.ceil(end - start) + 30
-    expression = f"{_REQUESTS}[{span}s]"
+    selected = f'{_PREDICT},track="{track}"' if track else _PREDICT
+    expression = f"http_requests_total{{{selected}}}[{span}s]"
     series = prometheus.query(expression, end)
     if not series:
         return None
@@ -96,7 +97,7 @@ def server_counts(url: str, start: float, end: float) -> ServerCounts | None:
         last = max([last, *(at for at, _ in inside)])
     if math.isinf(first) or math.isinf(last):
         return None
-    buckets = f"increase(http_request_duration_seconds_bucket{{{_PREDICT}}}[{math.ceil(end - start)}s])"
+    buckets = f"increase(http_request_duration_seconds_bucket{{{selected}}}[{math.ceil(end - start)}s])"
     quantile = f"histogram_quantile(0.95, sum by (le) ({buckets}))"
     return ServerCounts(first, last, total, errors, prometheus.value(quantile, end), resets, (expression, quantile))
 

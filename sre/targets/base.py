@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sre.clock import Clock
+from sre.errors import UsageError
 from sre.readings import Alert, LoadPlan, Member, Replica, ServerCounts, Split
 
 
@@ -131,15 +132,24 @@ class Router(Protocol):
     """A second version beside the one in production, its control, and who gets how much of the traffic.
 
     The canary serves a candidate. The control is begun with it and serves what is in production. Neither gets traffic until
-    `shift` says so. Every method returns when it has taken effect and raises StepFailed at its deadline, saying what it last saw.
+    `shift` says so; what one of them does not answer goes to a replica in production. Every method returns when it has taken
+    effect and raises StepFailed at its deadline, saying what it last saw.
     """
 
     def begin(self, version: str) -> None:
-        """Start canary and control, without traffic. Raises UsageError when the registry has no such version."""
+        """Start canary and control, without traffic; both are ready when this returns.
+
+        Raises:
+            UsageError: the registry has no such version, or there is a canary already.
+        """
         ...
 
     def shift(self, canary: float, control: float) -> None:
-        """Give each its share of the traffic, 0 to 1; the replicas in production get the rest. No request is dropped."""
+        """Give each its share of the traffic, 0 to 1; the replicas in production get the rest. No request is dropped.
+
+        Raises:
+            UsageError: there is no canary, or these are no shares.
+        """
         ...
 
     def split(self) -> Split | None:
@@ -147,11 +157,19 @@ class Router(Protocol):
         ...
 
     def promote(self) -> None:
-        """Put the candidate into production: all replicas serve it when this returns. The canary keeps its share."""
+        """Put the candidate into production: all replicas serve it when this returns. The shares stay as they are.
+
+        Raises:
+            UsageError: there is no canary.
+        """
         ...
 
     def demote(self, version: str) -> None:
-        """Put a version into production that was there before; has no effect when it is there."""
+        """Put a version into production that was there before; has no effect when it is there.
+
+        Raises:
+            UsageError: the registry has no such version.
+        """
         ...
 
     def end(self) -> None:
@@ -241,3 +259,15 @@ class Observers(Protocol):
     def alerts(self) -> tuple[Alert, ...] | None:
         """What Alertmanager holds; None when it cannot be asked."""
         ...
+
+
+def check_shares(canary: float, control: float) -> None:
+    """Whether the shares can be given.
+
+    Raises:
+        UsageError: one is not between 0 and 1, or both together are more than 1.
+    """
+    if not (0 <= canary <= 1 and 0 <= control <= 1 and canary + control <= 1 + 1e-9):
+        raise UsageError(
+            f"shares of {canary:g} and {control:g} cannot be given; use numbers from 0 to 1 that add up to at most 1"
+        )

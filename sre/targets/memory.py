@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,6 +20,7 @@ from sre.measure.quantiles import quantile
 from sre.measure.samples import RECORDS_NAME, SAMPLE, Failure, Recording, write_header
 from sre.readings import Alert, LoadPlan, Replica, ServerCounts
 from sre.targets.base import Capability, DatabaseCluster, Load
+from sre.targets.routing import CANARY, MemoryRouter
 from sre.targets.simulation import (
     INGRESS_PATIENCE_S,
     Answers,
@@ -44,7 +45,8 @@ _FIRST_PID = 100
 class Behaviour:
     """How the simulated system behaves. The defaults keep every promise; change a field, also during a run, to see one break.
 
-    A load takes the fields about answers and about its generator when it begins, a kill those about the restart.
+    A load takes the fields about answers and about its generator when it begins, a kill those about the restart, a canary its
+    own.
 
     Attributes:
         replicas: how many there are from the start; 0 for a target that holds nothing.
@@ -65,6 +67,10 @@ class Behaviour:
         alert_resolves: False: an alert that fired stays.
         runbook: of the alert.
         others: names of alerts that fire along with it.
+        versions: that the registry holds; the first is in production at the start.
+        router_works: False: it refuses every change.
+        canary_startup_s: until a canary and its control are ready, s.
+        canary_failing: share of the canary's answers that are a 500.
     """
 
     replicas: int = 3
@@ -85,6 +91,10 @@ class Behaviour:
     alert_resolves: bool = True
     runbook: str = RUNBOOK
     others: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ("1", "2")
+    router_works: bool = True
+    canary_startup_s: float = 4.0
+    canary_failing: float = 0.0
 
 
 class _Source(Protocol):
@@ -104,7 +114,7 @@ class MemoryTarget:
     """
 
     name = "memory"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS})
     handle = None
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
@@ -116,6 +126,7 @@ class MemoryTarget:
             for number in range(1, self.behaviour.replicas + 1)
         ]
         self._sources: list[_Source] = []
+        self._router = MemoryRouter(self.clock, self.behaviour)
 
     @property
     def settle_s(self) -> float:
@@ -135,6 +146,11 @@ class MemoryTarget:
     def database(self) -> DatabaseCluster:
         """There is none here."""
         raise CannotRun("the memory target has no database cluster; use target local")
+
+    @property
+    def router(self) -> MemoryRouter:
+        """Who splits the traffic."""
+        return self._router
 
     def replicas(self) -> tuple[Replica, ...]:
         """All replicas, by name."""
@@ -167,7 +183,9 @@ class MemoryTarget:
 
     def answers(self, traffic: Traffic) -> Answers:
         """What becomes of requests if nothing else is changed."""
-        return answers(self._replicas, traffic)
+        became = answers(self._replicas, traffic, self.router.arms, self.router.chosen(traffic.sent))
+        spoiled = (became.by == len(self._replicas) + CANARY) & self.router.failing(traffic.sent)
+        return replace(became, status=np.where(spoiled, 500, became.status))
 
     def start_load(self, plan: LoadPlan, folder: Path) -> Load:
         """Begin sending; see `targets.base.Observers`."""
@@ -194,10 +212,11 @@ class MemoryTarget:
         seen_by_all = [self.answers(source.traffic) for source in self._sources]
         totals, errors, resets, every = 0.0, 0.0, 0, self.behaviour.scrape_s
         used: list[float] = []
-        for number, replica in enumerate(self._replicas):
+        every_replica = [*self._replicas, *self.router.arms]
+        for number, replica in enumerate(every_replica):
             done = np.concatenate([np.empty(0), *(seen.done[seen.by == number] for seen in seen_by_all)])
             status = np.concatenate([np.empty(0), *(seen.status[seen.by == number] for seen in seen_by_all)])
-            phase = number / len(self._replicas)
+            phase = number / len(every_replica)
             turns = np.arange(math.floor((begin - LOOKBACK_S) / every), math.ceil(until / every), dtype=np.float64)
             scrapes = (turns + phase) * every
             seen_at, counters = scraped(replica, scrapes[scrapes <= until], done)
@@ -235,9 +254,10 @@ class MemoryTarget:
         return ()
 
     def _process(self, name: str) -> tuple[SimulatedReplica, Process]:
-        found = next((replica for replica in self._replicas if replica.name == name), None)
+        there = [*self._replicas, *(self.router.arms if self.router.split() else ())]
+        found = next((replica for replica in there if replica.name == name), None)
         if found is None:
-            names = ", ".join(replica.name for replica in self._replicas)
+            names = ", ".join(replica.name for replica in there)
             raise UsageError(f"replica {name!r} does not exist; there are {names or 'none'}")
         process = found.current(self.clock.now())
         if process is None:

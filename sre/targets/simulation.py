@@ -131,16 +131,35 @@ class Traffic:
         return Traffic(self.planned[:count], self.sent[:count], self.service[:count], self.failing[:count])
 
 
-def answers(replicas: Sequence[SimulatedReplica], traffic: Traffic) -> Answers:
-    """What becomes of requests: the ingress asks the replicas in turn until one answers, and answers 502 when none does."""
+def answers(
+    replicas: Sequence[SimulatedReplica],
+    traffic: Traffic,
+    arms: Sequence[SimulatedReplica] = (),
+    arm: npt.NDArray[np.int64] | None = None,
+) -> Answers:
+    """What becomes of requests: the ingress asks the replicas in turn until one answers, and answers 502 when none does.
+
+    Args:
+        replicas: those in production.
+        traffic: the requests, n of them.
+        arms: a canary and its control, each numbered after the replicas; what they do not answer goes to those.
+        arm: which of the arms each request is for, by its index, -1 for none: shape (n,). None: no request is for one.
+    """
     count = len(traffic.sent)
     at, done, by = traffic.sent.copy(), np.full(count, np.nan), np.full(count, -1)
+
+    def ask(number: int, replica: SimulatedReplica, chosen: npt.NDArray[np.bool_]) -> None:
+        asked = np.flatnonzero(np.isnan(done) & chosen)
+        finish, gave_up = replica.answer(at[asked], traffic.service[asked])
+        done[asked], at[asked] = finish, gave_up
+        by[asked] = np.where(np.isnan(finish), -1, number)
+
+    if arm is not None:
+        for index, replica in enumerate(arms):
+            ask(len(replicas) + index, replica, arm == index)
     for attempt in range(len(replicas)):
         for number, replica in enumerate(replicas):
-            asked = np.flatnonzero(np.isnan(done) & ((np.arange(count) + attempt) % len(replicas) == number))
-            finish, gave_up = replica.answer(at[asked], traffic.service[asked])
-            done[asked], at[asked] = finish, gave_up
-            by[asked] = np.where(np.isnan(finish), -1, number)
+            ask(number, replica, (np.arange(count) + attempt) % len(replicas) == number)
     status = np.where(np.isnan(done), 502, np.where(traffic.failing, 500, 200))
     return Answers(traffic.sent, np.where(np.isnan(done), at, done), status, by)
 

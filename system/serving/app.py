@@ -69,6 +69,7 @@ def create_app(settings: ServeSettings) -> Application:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        telemetry.PROCESS_STARTED.set_to_current_time()
         service.start()
         work = (service.loader.run(), service.keys.watch(), telemetry.report_in_flight(service.turns.in_flight))
         beside = [asyncio.create_task(each) for each in work]

@@ -13,11 +13,12 @@ from sre.drills.world import World
 from sre.errors import CannotRun, UsageError
 from sre.measure.quantiles import answered
 from sre.measure.samples import read
-from sre.readings import Alert, LoadPlan, Replica
+from sre.readings import Alert, LoadPlan, Replica, Split
 from sre.targets.base import Capability, Observers, Target
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
+from tests.contract.versions import register_copy, versions
 
 VICTIM = "serving-2"
 READY_WITHIN_S = 60.0
@@ -241,3 +242,115 @@ def _secrets(target: Target) -> list[str]:
     words = [line.rpartition(":")[2] for line in lines if not line.startswith("-----")]
     assert len(words) >= 2, "the system has no secrets to look for"
     return words
+
+
+@pytest.fixture
+def candidate(place: Place) -> Iterator[str]:
+    """A version beside the one in production; afterwards there is no canary and production is as before."""
+    target = place.target
+    yield "2" if not isinstance(target, LocalTarget) else _another_version(target)
+    target.router.end()
+    target.router.demote("1")
+
+
+def _another_version(system: LocalTarget) -> str:
+    return next(iter(versions(system.layout) - {"1"}), "") or register_copy(system.layout)
+
+
+def _split(place: Place) -> Split:
+    split = place.target.router.split()
+    assert split is not None
+    return split
+
+
+def test_a_place_can_split_its_traffic(place: Place) -> None:
+    assert Capability.WEIGHTS in place.target.capabilities
+    assert place.target.router.split() is None
+
+
+def test_a_canary_begins_without_traffic_and_beside_the_replicas(place: Place, candidate: str) -> None:
+    before = [replica.identity for replica in place.target.replicas()]
+    place.target.router.begin(candidate)
+    split = _split(place)
+    assert (split.version, split.production, split.canary, split.control) == (candidate, "1", 0.0, 0.0)
+    assert [(item.name, item.ready, item.restarts) for item in split.replicas] == [("canary-1", True, 0), ("control-1", True, 0)]
+    assert len({item.identity for item in split.replicas} | set(before)) == 5
+    assert [replica.identity for replica in place.target.replicas()] == before
+    with pytest.raises(UsageError, match=f"version {candidate} is a canary already; end it first"):
+        place.target.router.begin("1")
+
+
+def test_no_request_is_lost_while_weights_change_and_a_canary_dies(place: Place, candidate: str, tmp_path: Path) -> None:
+    router, clock = place.target.router, place.target.clock
+    router.begin(candidate)
+    load = place.observers.start_load(LoadPlan(rate=50.0, seconds=16.0, seed=8), tmp_path / "load")
+    for canary, control in ((0.1, 0.1), (0.5, 0.5), (1.0, 0.0), (0.5, 0.5)):
+        router.shift(canary, control)
+        split = _split(place)
+        assert (split.canary, split.control) == (canary, control)
+        clock.sleep(1.0)
+    before = split.replicas[0]
+    place.target.kill(before.name)
+    place.wait_for(lambda: _split(place).replicas[0].ready and _split(place).replicas[0].identity != before.identity)
+    assert _split(place).replicas[0].restarts == 1
+    router.end()
+    load.wait()
+    _, samples = read(tmp_path / "load")
+    assert len(samples) > 500
+    assert answered(samples).all()
+
+
+def test_a_candidate_is_promoted_and_demoted_and_the_shares_stay(place: Place, candidate: str) -> None:
+    router = place.target.router
+    router.begin(candidate)
+    router.shift(0.25, 0.25)
+    router.promote()
+    assert (_split(place).version, _split(place).production) == (candidate, candidate)
+    assert (_split(place).canary, _split(place).control) == (0.25, 0.25)
+    router.demote("1")
+    assert _split(place).production == "1"
+    router.demote("1")
+    assert _split(place).production == "1"
+
+
+def test_an_ended_canary_is_gone_and_another_can_begin(place: Place, candidate: str) -> None:
+    router = place.target.router
+    router.end()
+    router.begin(candidate)
+    first = _split(place)
+    router.shift(0.5, 0.5)
+    router.end()
+    router.end()
+    assert router.split() is None
+    with pytest.raises(UsageError, match="'canary-1' does not exist; there are serving-1, serving-2, serving-3"):
+        place.target.kill("canary-1")
+    router.begin(candidate)
+    second = _split(place)
+    assert (second.canary, second.control) == (0.0, 0.0)
+    assert {item.identity for item in first.replicas}.isdisjoint(item.identity for item in second.replicas)
+
+
+def test_without_a_canary_nothing_can_be_split_or_promoted(place: Place) -> None:
+    router = place.target.router
+    with pytest.raises(UsageError, match="there is no canary; begin one first"):
+        router.shift(0.1, 0.1)
+    with pytest.raises(UsageError, match="there is no canary; begin one first"):
+        router.promote()
+    assert router.split() is None
+
+
+def test_shares_that_are_none_change_nothing(place: Place, candidate: str) -> None:
+    router = place.target.router
+    router.begin(candidate)
+    router.shift(0.25, 0.25)
+    with pytest.raises(UsageError, match="cannot be given"):
+        router.shift(0.75, 0.5)
+    assert (_split(place).canary, _split(place).control) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("version", ["99", "x"])
+def test_an_unknown_version_is_a_wrong_request(place: Place, version: str) -> None:
+    for change in (place.target.router.begin, place.target.router.demote):
+        with pytest.raises(UsageError, match=f"the registry has no version '{version}'"):
+            change(version)
+    assert place.target.router.split() is None

@@ -14,6 +14,8 @@ VALUES: dict[str, Any] = {
     "run": "/srv/run",
     "logs": "/srv/logs",
     "serving": [{"name": "serving-1", "address": "127.0.0.1:9001"}, {"name": "serving-2", "address": "127.0.0.1:9002"}],
+    "arms": [{"name": "canary-1", "track": "canary", "address": "127.0.0.1:9003"}],
+    "split": "/srv/run/split",
     "ingress": {
         "address": "127.0.0.1:9443", "status_address": "127.0.0.1:9080", "certificate": "/srv/server.pem",
         "certificate_key": "/srv/server.key", "user": "", "workers": 2, "rate_per_key": 5, "burst_per_key": 2,
@@ -22,6 +24,7 @@ VALUES: dict[str, Any] = {
     "monitoring": {
         "scrape_interval_s": 2, "scrape_timeout_s": 2, "alertmanager": "127.0.0.1:9093", "least_replicas": 2,
         "runbooks": "file:///srv/runbooks", "jobs": {"prometheus": "127.0.0.1:9090"}, "authority": "/srv/ca.pem",
+        "arms": "/srv/run/arms",
         "members": [{"name": "postgres-1", "address": "127.0.0.1:8008"}, {"name": "postgres-2", "address": "127.0.0.1:8009"}],
     },
     "member": {

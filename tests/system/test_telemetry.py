@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_every_metric_is_there_from_the_start_under_its_name() -> None:
         "shadow_dropped_total": "counter",
         "api_keys_stale": "gauge",
         "http_requests_in_flight": "gauge",
+        "process_start_time_seconds": "gauge",
         "trace_spans_exported_total": "counter",
         "trace_spans_dropped_total": "counter",
         "pod_cpu_usage": "gauge",
@@ -60,8 +62,9 @@ def test_every_metric_is_there_from_the_start_under_its_name() -> None:
 def test_what_a_promise_rests_on_is_seen_as_zero_first() -> None:
     lines = set(_fresh("telemetry.expect('/other'); print(telemetry.exposition().decode())"))
     for path in ("/predict", "/other"):
-        for status in (200, 500, 503):
+        for status in (200, 400, 401, 403, 404, 408, 413, 415, 429, 431, 499, 500, 503):
             assert f'http_requests_total{{method="POST",path="{path}",status="{status}"}} 0.0' in lines
+        assert f'http_requests_total{{method="GET",path="{path}",status="405"}} 0.0' in lines
         for status in (500, 503):
             assert f'http_request_errors_total{{path="{path}",status="{status}"}} 0.0' in lines
         assert f'http_request_duration_seconds_count{{path="{path}"}} 0.0' in lines
@@ -73,6 +76,21 @@ def test_what_a_promise_rests_on_is_seen_as_zero_first() -> None:
 def test_the_bounds_of_the_promises_are_histogram_edges() -> None:
     assert {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5} <= set(telemetry.REQUEST_EDGES_S)
     assert {0.01, 0.02, 0.1} <= set(telemetry.STAGE_EDGES_S)
+
+
+def test_edges_lie_close_together_where_answers_do() -> None:
+    close = [edge for edge in telemetry.REQUEST_EDGES_S if 0.0005 <= edge <= 0.1]
+    assert (close[0], close[-1]) == (0.0005, 0.1)
+    assert all(1.25 <= after / before <= 1.5 for before, after in pairwise(close))
+
+
+def test_several_processes_began_when_the_newest_of_them_did(tmp_path: Path) -> None:
+    program = "telemetry.PROCESS_STARTED.set(float({}))\nprint(telemetry.exposition().decode())"
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    seen = [_fresh(program.format(began), **environment) for began in (1000, 3000, 2000)]
+    assert [[line for line in lines if line.startswith("process_start_time_seconds ")] for lines in seen] == [
+        ["process_start_time_seconds 1000.0"], ["process_start_time_seconds 3000.0"], ["process_start_time_seconds 3000.0"],
+    ]  # fmt: skip
 
 
 def _read(name: str, **labels: str) -> float | None:

@@ -55,6 +55,9 @@ class MetricRule:
         name: in the plan.
         kind, model, worse: see there.
         margin: tolerated relative excess of the canary: 0.25 lets its rate be 1.25 times the control's.
+        proven: relative excess that a rollback proves; None: the margin. 0 rolls back what is worse at all, as counts of bursty
+            metrics always do: arms are exchangeable at no other ratio.
+        negligible: for ratios: a canary whose share of bad requests is below this is fine whatever its control's; 0: none is.
         objective: None when there is none.
         limit: for crashes: more of the canary than these roll back. It is a bound, not a test.
         gates: whether a promotion needs evidence that this metric is fine. What does not gate can still roll back.
@@ -66,10 +69,17 @@ class MetricRule:
     model: Model = Model.BURSTY
     worse: Worse = Worse.HIGHER
     margin: float = 1.0
+    proven: float | None = None
+    negligible: float = 0.0
     objective: Objective | None = None
     limit: int = 0
     gates: bool = True
     labels: tuple[str, ...] = ()
+
+    @property
+    def rollback_margin(self) -> float:
+        """See `proven`."""
+        return self.margin if self.proven is None else self.proven
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +104,8 @@ class Rules:
     """The whole gate.
 
     Attributes:
-        alpha: probability at most of ever rolling back a canary that is within all margins, over all looks, metrics and stages.
+        alpha: probability at most of ever rolling back a canary that is within all margins (for bursty metrics: as good as its
+            control), over all looks, metrics and stages.
         beta: probability at most of ever promoting one that is beyond a margin or an objective, at whatever look.
         sample_ratio_alpha: probability at most of ever calling a right split of traffic wrong.
         metrics: in the order of the plan.

@@ -19,9 +19,11 @@ MEMBERS = ("postgres-1", "postgres-2", "postgres-3")
 # Every TCP service of a member of the database cluster; all are reached through the cables.
 _MEMBER_SERVICES = ("postgres", "patroni", "etcd", "etcd-peer")
 CABLES = tuple(f"{service}-{number}" for number in range(1, len(MEMBERS) + 1) for service in _MEMBER_SERVICES)
+# Replicas that serve a candidate and, for comparison, what is in production. They run only while there is a canary.
+ARMS = ("canary-1", "control-1")
 _SINGLE_PORTS = (
     "ingress", "ingress-status", "postgres", "mlflow", "prometheus", "alertmanager",
-    "node-exporter", "postgres-exporter", "nginx-exporter", *CABLES, *(f"{cable}-inside" for cable in CABLES),
+    "node-exporter", "postgres-exporter", "nginx-exporter", *CABLES, *(f"{cable}-inside" for cable in CABLES), *ARMS,
 )  # fmt: skip
 
 # What runs: everything; the database cluster alone; what answers predictions with a single database server, as a restored place
@@ -106,6 +108,16 @@ class Layout:
     def run(self) -> Path:
         """Working folder of every process; emptied by `down`."""
         return self.home / "run"
+
+    @property
+    def split(self) -> Path:
+        """What the ingress looks at to split the traffic: a folder per arm, a file per slot of requests that the arm gets."""
+        return self.run / "split"
+
+    @property
+    def arms(self) -> Path:
+        """Folder for Prometheus: where canary and control are scraped, while there are any."""
+        return self.run / "arms"
 
     def address(self, service: str) -> str:
         """`127.0.0.1:PORT` of a service."""

@@ -9,10 +9,13 @@ from urllib.parse import urlencode
 import httpx
 
 from sre.targets.local import cluster
-from sre.targets.local.layout import MEMBERS, Layout
+from sre.targets.local.layout import ARMS, MEMBERS, Layout
 from sre.targets.local.prepare import MAX_BODY_BYTES, configuration
 from sre.targets.local.programs import find
 from sre.targets.local.service import Service, Task, answers, base_environment, checker
+
+MODEL = "digits-resnet8"
+PRODUCTION, CANDIDATE = "production", "candidate"
 
 
 def nodes(layout: Layout) -> list[Service | Task]:
@@ -23,6 +26,8 @@ def nodes(layout: Layout) -> list[Service | Task]:
     serving = [_replica(layout, name) for name in layout.replicas]
     if layout.parts == "serving":
         return [*tracking, *serving]
+    canary, control = ARMS
+    serving += [_replica(layout, canary, alias=CANDIDATE, on_demand=True), _replica(layout, control, on_demand=True)]
     return [*tracking, _training(layout), *serving, *_ingress(layout), *_monitoring(layout)]
 
 
@@ -84,7 +89,7 @@ def _training(layout: Layout) -> Task:
     )
 
 
-def _replica(layout: Layout, name: str) -> Service:
+def _replica(layout: Layout, name: str, *, alias: str = PRODUCTION, on_demand: bool = False) -> Service:
     return Service(
         name=name,
         command=(sys.executable, "-m", "system", "serve"),
@@ -93,6 +98,7 @@ def _replica(layout: Layout, name: str) -> Service:
             "PGPASSFILE": str(layout.secrets / "passfile"),
             "ML_PORT": str(layout.ports[name]),
             "ML_REPLICA": name,
+            "ML_MODEL_ALIAS": alias,
             "ML_DATABASE_URL": layout.dsn("serving", "predictions"),
             "ML_API_KEYS_FILE": str(layout.config / "api-keys.json"),
             "ML_CACHE_DIR": str(layout.home / "data" / "models" / name),
@@ -101,6 +107,7 @@ def _replica(layout: Layout, name: str) -> Service:
         },
         check=lambda: answers(f"{layout.url(name)}/health/ready"),
         after=("migrate", "mlflow" if layout.parts == "serving" else "train"),
+        on_demand=on_demand,
     )
 
 
@@ -159,7 +166,7 @@ def _monitoring(layout: Layout) -> list[Service | Task]:
 
 
 def _has_production_model(layout: Layout) -> bool:
-    alias = {"name": "digits-resnet8", "alias": "production"}
+    alias = {"name": MODEL, "alias": PRODUCTION}
     answer = httpx.get(
         f"{layout.url('mlflow')}/api/2.0/mlflow/registered-models/alias", params=alias, timeout=10, trust_env=False
     )

@@ -15,7 +15,7 @@ from sre.errors import CannotRun
 from sre.targets.local.certificates import Authority
 from sre.targets.local.database import all_roles
 from sre.targets.local.files import secret, write_private
-from sre.targets.local.layout import MEMBERS, Layout
+from sre.targets.local.layout import ARMS, MEMBERS, Layout
 from sre.targets.local.tools import ALERTMANAGER_SHARE, RELOCATED_SHARE
 
 MAX_BODY_BYTES = 5_000_000
@@ -28,7 +28,7 @@ ANSWER_TIMEOUT_S = 5
 
 def folders(layout: Layout) -> None:
     """Make every folder. Other accounts may pass through to the database's, and read nothing else."""
-    for folder in (layout.config, layout.logs, layout.run, layout.objects, layout.home / "data" / "prometheus"):
+    for folder in (layout.config, layout.logs, layout.run, layout.objects, layout.arms, layout.home / "data" / "prometheus"):
         folder.mkdir(parents=True, exist_ok=True)
     layout.secrets.mkdir(mode=0o700, exist_ok=True)
     share, unpacked = layout.run / RELOCATED_SHARE, layout.tools / "root" / ALERTMANAGER_SHARE
@@ -86,6 +86,8 @@ def _values(layout: Layout) -> dict[str, Any]:
         "run": str(layout.run),
         "logs": str(layout.logs),
         "serving": [{"name": name, "address": layout.address(name)} for name in layout.replicas],
+        "arms": [{"name": name, "track": name.partition("-")[0], "address": layout.address(name)} for name in ARMS],
+        "split": str(layout.split),
         "ingress": {
             "address": layout.address("ingress"),
             "status_address": layout.address("ingress-status"),
@@ -105,6 +107,7 @@ def _values(layout: Layout) -> dict[str, Any]:
             "scrape_timeout_s": 2,
             "alertmanager": layout.address("alertmanager"),
             "least_replicas": len(layout.replicas),
+            "arms": str(layout.arms),
             "runbooks": (PROJECT / "runbooks").as_uri(),
             "authority": str(layout.config / "ca.pem"),
             "members": [{"name": member, "address": layout.address(member.replace("postgres", "patroni"))} for member in MEMBERS],

@@ -30,6 +30,7 @@ class Service:
         after: services and tasks that must be ready first.
         stop_signal: the signal that ends it in good order.
         account: whom it runs as, None for ourselves.
+        on_demand: it is held from the start, runs when somebody releases it, and nobody waits for it.
         niceness: 5, so that the load generator, which stands for users elsewhere, is never starved by the system it measures;
             10 for what only watches; 0 for what the others need in order to agree.
     """
@@ -41,6 +42,7 @@ class Service:
     after: tuple[str, ...] = ()
     stop_signal: Signals = SIGTERM
     account: str | None = None
+    on_demand: bool = False
     niceness: int = 5
 
 

@@ -53,6 +53,7 @@ class Supervisor:
         self.nodes = nodes
         self.stopping = asyncio.Event()
         self.ready = {node.name: asyncio.Event() for node in self.nodes}
+        self.on_demand = {node.name for node in nodes if isinstance(node, Service) and node.on_demand}
         self.running: dict[str, Process] = {}
         self.state = state.SystemState(
             supervisor=processes.identity(os.getpid()),
@@ -72,6 +73,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
+        for name in self.on_demand:
+            state.hold(self.layout.home, name)
+            self.ready[name].set()
         self._write()
         keepers = [asyncio.create_task(self._keep(node), name=node.name) for node in self.nodes]
         stop = asyncio.create_task(self.stopping.wait())
@@ -130,7 +134,10 @@ class Supervisor:
     async def _serve(self, service: Service) -> None:
         delay = 0.0
         command = ("nice", "-n", str(service.niceness), *service.command)
-        while not self.stopping.is_set():
+        while True:
+            await self._while_held(service.name)
+            if self.stopping.is_set():
+                break
             began = time.monotonic()
             process = await self._spawn(service.name, command, dict(service.environment), service.account)
             ended = asyncio.create_task(process.wait())
@@ -141,12 +148,16 @@ class Supervisor:
             self.running.pop(service.name, None)
             if self.stopping.is_set():
                 break
+            if service.name in self.on_demand and state.held(self.layout.home, service.name):
+                # Whoever held it ended it: it has not failed.
+                self._note(service.name, state="waiting", process="", restarts=0, last="")
+                delay = 0.0
+                continue
             delay = 0.0 if time.monotonic() - began > _CALM_S else delay
             current = self.state.services[service.name]
             self._note(service.name, state="restarting", process="", restarts=current.restarts + 1, last=f"ended with {status}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), delay)
-            await self._while_held(service.name)
             delay = min(max(_FIRST_DELAY_S, delay * 2), _LONGEST_DELAY_S)
         self._note(service.name, state="stopped", process="")
 
@@ -185,8 +196,8 @@ class Supervisor:
             )  # fmt: skip
         self.running[name] = process
         self._note(name, process=processes.identity(process.pid))
-        if self.stopping.is_set():
-            # The round that stops everything may have passed this node while its process was being made.
+        if self.stopping.is_set() or (name in self.on_demand and state.held(self.layout.home, name)):
+            # Whoever stops everything, or holds this one, may have looked for a process while it was being made.
             _end_group(process.pid)
         return process
 

@@ -22,9 +22,10 @@ from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete,
 from sre.readings import Endpoints, Replica
 from sre.targets.base import Capability
 from sre.targets.local import processes, state
-from sre.targets.local.layout import Layout, Parts, Synchronous, unprivileged_account
+from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
 from sre.targets.local.members import LocalDatabase
 from sre.targets.local.programs import PROGRAMS, find
+from sre.targets.local.router import LocalRouter
 
 SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
@@ -44,7 +45,14 @@ class LocalTarget:
 
     name = "local"
     capabilities = frozenset(
-        {Capability.REPLICAS, Capability.ALERTS, Capability.BACKUPS, Capability.TRAINING, Capability.DATABASE_CLUSTER}
+        {
+            Capability.REPLICAS,
+            Capability.ALERTS,
+            Capability.BACKUPS,
+            Capability.TRAINING,
+            Capability.DATABASE_CLUSTER,
+            Capability.WEIGHTS,
+        }
     )
 
     def __init__(self, layout: Layout) -> None:
@@ -101,6 +109,27 @@ class LocalTarget:
             raise CannotRun(f"the system of {self.layout.home} is a restored place: its database is a single server")
         return LocalDatabase(self.layout)
 
+    @property
+    def router(self) -> LocalRouter:
+        """Who splits the traffic.
+
+        Raises:
+            CannotRun: a restored place has no ingress.
+        """
+        if self.layout.parts != "all":
+            raise CannotRun(f"the system of {self.layout.home} is a restored place: it has no ingress that could split traffic")
+        return LocalRouter(self.layout)
+
+    def versions(self) -> dict[str, str]:
+        """The version of the model that each replica in production serves, as it says itself, or why it says none."""
+        return {name: _version(self.layout, name) for name in self.layout.replicas}
+
+    def signal_service(self, service: str, number: signal.Signals) -> None:
+        """Send a signal to a service that is no replica. Raises StepFailed when it has no process."""
+        process = self._state().services[service].process
+        if not processes.signal_process(process, number):
+            raise StepFailed(f"{service} has no process to send {number.name} to (last known: {process or 'none'})")
+
     def kill(self, replica: str) -> None:
         """SIGKILL. Raises StepFailed when there is no process to kill."""
         self._signal(replica, signal.SIGKILL)
@@ -114,11 +143,10 @@ class LocalTarget:
         self._signal(replica, signal.SIGCONT)
 
     def _signal(self, replica: str, number: signal.Signals) -> None:
-        if replica not in self.layout.replicas:
-            raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(self.layout.replicas)}")
-        process = self._state().services[replica].process
-        if not processes.signal_process(process, number):
-            raise StepFailed(f"{replica} has no process to send {number.name} to (last known: {process or 'none'})")
+        there = [*self.layout.replicas, *(arm for arm in ARMS if not state.held(self.layout.home, arm))]
+        if replica not in there:
+            raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(there)}")
+        self.signal_service(replica, number)
 
     def _state(self) -> state.SystemState:
         current = state.read(self.layout.home)
@@ -317,6 +345,14 @@ def _wait_ready(home: Path, tools: Path, say: Callable[[str], None], ended: Call
         time.sleep(0.1)
     waiting = ", ".join(name for name, seen in told.items() if seen not in ("ready", "done"))
     raise CannotRun(f"the system of {home} was not ready within {UP_WITHIN_S:.0f} s; still waiting for {waiting or 'everything'}")
+
+
+def _version(layout: Layout, name: str) -> str:
+    try:
+        answer = httpx.get(f"{layout.url(name)}/health/ready", timeout=2.0, trust_env=False)
+        return str(answer.json().get("model_version", answer.status_code))
+    except (httpx.HTTPError, ValueError) as error:
+        return repr(error)
 
 
 def _ready(layout: Layout, name: str, service: state.ServiceState) -> bool:

@@ -201,3 +201,27 @@ def test_a_restored_place_that_cannot_be_removed_whole_stays_pending(
 def test_a_restored_place_that_was_never_made_needs_no_removal(ledger: Ledger, target: MemoryTarget, tmp_path: Path) -> None:
     ledger.plan(Undo("remove-restored", {"place": str(tmp_path / "restored")}, "remove the restored place"))
     assert ledger.replay(target) == ["remove the restored place"]
+
+
+def test_a_canary_that_a_crash_left_is_ended_and_production_put_back(ledger: Ledger, target: MemoryTarget) -> None:
+    ledger.plan(Undo("demote", {"version": "1"}, "put version 1 back into production"))
+    ledger.plan(Undo("end-canary", {}, "take the traffic of the canary back and end it"))
+    target.router.begin("2")
+    target.router.shift(0.5, 0.5)
+    target.router.promote()
+    assert ledger.replay(target) == ["take the traffic of the canary back and end it", "put version 1 back into production"]
+    assert target.router.split() is None
+    target.router.begin("2")
+    split = target.router.split()
+    assert split is not None
+    assert split.production == "1"
+
+
+def test_a_router_that_refuses_leaves_the_canary_pending(ledger: Ledger, target: MemoryTarget) -> None:
+    ledger.plan(Undo("end-canary", {}, "end the canary"))
+    target.router.begin("2")
+    target.behaviour.router_works = False
+    with pytest.raises(UndoIncomplete, match="still changed: end the canary: the router changes nothing just now"):
+        ledger.replay(target)
+    target.behaviour.router_works = True
+    assert ledger.replay(target) == ["end the canary"]

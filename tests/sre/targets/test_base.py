@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 
 from sre.drills.world import World
+from sre.errors import UsageError
 from sre.load.worker import LocustLoad
-from sre.targets.base import Capability, Load, Observers, Target
+from sre.targets.base import Capability, Load, Observers, Router, Target, check_shares
+from sre.targets.local.router import LocalRouter
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryLoad, MemoryTarget
+from sre.targets.routing import MemoryRouter
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    assert [str(capability) for capability in Capability] == ["replicas", "alerts", "backups", "training", "database-cluster"]
+    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights"]
+    assert [str(capability) for capability in Capability] == names
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,8 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
     [
         (Target, MemoryTarget),
         (Target, LocalTarget),
+        (Router, MemoryRouter),
+        (Router, LocalRouter),
         (Observers, MemoryTarget),
         (Observers, World),
         (Load, MemoryLoad),
@@ -29,3 +35,14 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
 def test_every_implementation_has_every_member(protocol: type, kind: type) -> None:
     missing = {name for name in vars(protocol) if not name.startswith("_") and not hasattr(kind, name)}
     assert missing <= {"clock"}  # an attribute of the instance
+
+
+@pytest.mark.parametrize(("canary", "control"), [(0.0, 0.0), (1.0, 0.0), (0.5, 0.5), (0.1, 0.9)])
+def test_shares_of_the_whole_can_be_given(canary: float, control: float) -> None:
+    check_shares(canary, control)
+
+
+@pytest.mark.parametrize(("canary", "control"), [(-0.1, 0.0), (0.0, -0.1), (1.1, 0.0), (0.6, 0.5), (float("nan"), 0.0)])
+def test_what_is_no_share_is_refused(canary: float, control: float) -> None:
+    with pytest.raises(UsageError, match="cannot be given; use numbers from 0 to 1 that add up to at most 1"):
+        check_shares(canary, control)

@@ -104,6 +104,13 @@ def test_when_no_replica_answers_the_ingress_does() -> None:
     assert answers([], traffic(1.0)).status.tolist() == [502]
 
 
+def test_an_arm_answers_what_is_for_it_and_the_replicas_what_it_leaves() -> None:
+    stable, dead, well = (replica(Process(number, 0.0, 0.0, died=died)) for number, died in ((1, 9.0), (2, 0.5), (3, 9.0)))
+    seen = answers([stable], traffic(1.0, 2.0, 3.0), [dead, well], np.array([0, 1, -1]))
+    assert seen.by.tolist() == [0, 2, 0]
+    assert seen.done.tolist() == pytest.approx([1.1 + REFUSED_S, 2.1, 3.1])
+
+
 def test_a_failing_answer_is_a_500_and_has_a_replica() -> None:
     seen = answers([replica(Process(1, 0.0, 0.0))], traffic(1.0, failing=True))
     assert (seen.by.tolist(), seen.status.tolist()) == ([0], [500])

@@ -27,6 +27,7 @@ import pytest
 from sre.targets.local import prepare
 from sre.targets.local.layout import Layout
 from sre.targets.local.programs import find
+from sre.targets.local.router import LocalRouter
 from sre.targets.local.target import LocalTarget
 from system import render
 from tests.system.serving.conftest import place, registry
@@ -150,7 +151,7 @@ def begin(programs: Path, open_folder: Path) -> Iterator[Begin]:
     processes: list[subprocess.Popen[bytes]] = []
     clients: list[httpx.Client] = []
 
-    def start(*upstreams: str, **changes: Any) -> Ingress:
+    def start(*upstreams: str, arms: tuple[str, ...] = (), **changes: Any) -> Ingress:
         ports = {name: free_port() for name in ("ingress", "ingress-status")}
         layout = Layout(open_folder, programs, ports, (), None, "all")
         for folder in (layout.config, layout.run, layout.logs):
@@ -160,6 +161,11 @@ def begin(programs: Path, open_folder: Path) -> Iterator[Begin]:
         values = {
             "run": str(layout.run), "logs": str(layout.logs),
             "serving": [{"name": f"serving-{number}", "address": address} for number, address in enumerate(upstreams, 1)],
+            "arms": [
+                {"name": f"{track}-1", "track": track, "address": address}
+                for track, address in zip(("canary", "control"), arms, strict=False)
+            ],
+            "split": str(layout.split),
             "ingress": {
                 "address": layout.address("ingress"), "status_address": layout.address("ingress-status"),
                 "certificate": str(layout.config / "server.pem"), "certificate_key": str(layout.secrets / "server.key"),
@@ -264,6 +270,61 @@ def test_replicas_that_do_not_answer_in_time_are_given_up(begin: Begin, serve: S
     answer = begin(serve("hang").address).predict()
     refused(answer, 504, "replica-timeout")
     assert answer.headers["retry-after"] == "1"
+
+
+def shift(ingress: Ingress, canary: float, control: float) -> None:
+    """Split the traffic as the router of a local system does, without the processes of one."""
+    (ingress.layout.run / "canary").write_text("2")
+    LocalRouter(ingress.layout).shift(canary, control)
+
+
+def test_each_arm_gets_its_share_from_the_moment_of_the_shift(begin: Begin, serve: Serve) -> None:
+    stable, canary, control = serve(200), serve(200), serve(200)
+    ingress = begin(stable.address, arms=(canary.address, control.address), rate_per_key=5000)
+    counts = []
+    for shares in (None, (0.3, 0.2), (1.0, 0.0), (0.5, 0.5), (0.0, 0.0)):
+        if shares is not None:
+            shift(ingress, *shares)
+        before = [len(one.requests) for one in (stable, canary, control)]
+        for _ in range(100):
+            assert ingress.predict().status_code == 200
+        counts.append([len(one.requests) - was for one, was in zip((stable, canary, control), before, strict=True)])
+    assert (counts[0], counts[2], counts[4]) == ([100, 0, 0], [0, 100, 0], [100, 0, 0])
+    assert counts[3][0] == 0
+    # Five standard deviations of a share that is drawn 100 times.
+    assert counts[1] == pytest.approx([50, 30, 20], abs=25)
+    assert counts[3] == pytest.approx([0, 50, 50], abs=25)
+
+
+@pytest.mark.parametrize("failure", ["close", "hang", 502, 503])
+def test_what_a_lost_canary_does_not_answer_the_replicas_do(begin: Begin, serve: Serve, failure: int | str) -> None:
+    stable, canary, control = serve(200), serve(failure), serve(200)
+    ingress = begin(stable.address, arms=(canary.address, control.address), failures_until_away=1000)
+    shift(ingress, 1.0, 0.0)
+    answers = [ingress.predict().status_code for _ in range(4)]
+    assert answers == [200] * 4
+    assert (len(canary.requests), len(stable.requests), len(control.requests)) == (4, 4, 0)
+
+
+def test_an_answer_of_the_canary_that_is_wrong_reaches_the_user(begin: Begin, serve: Serve) -> None:
+    stable, canary = serve(200), serve(500)
+    ingress = begin(stable.address, arms=(canary.address, stable.address))
+    shift(ingress, 1.0, 0.0)
+    assert ingress.predict().status_code == 500
+    assert not stable.requests
+
+
+def test_only_predictions_are_split(begin: Begin, serve: Serve) -> None:
+    stable, canary = serve(200), serve(500)
+    ingress = begin(stable.address, arms=(canary.address, stable.address))
+    shift(ingress, 1.0, 0.0)
+    paths = ["/predict", "/v1/models/digits:predict", "/v2", "/v2/models/digits/infer"]
+    assert [ingress.client.post(path, headers={"X-API-Key": "k"}).status_code for path in paths] == [500] * 4
+    assert [path for path, _ in canary.requests] == paths
+    canary.requests.clear()
+    assert ingress.client.get("/health/live").status_code == 200
+    assert ingress.client.get("/metrics").status_code == 200
+    assert not canary.requests
 
 
 def test_a_key_beyond_its_rate_is_refused_and_others_are_not(begin: Begin, serve: Serve) -> None:

@@ -23,7 +23,7 @@ VALUES: dict[str, Any] = {
     "monitoring": {
         "scrape_interval_s": 2, "scrape_timeout_s": 2, "alertmanager": "127.0.0.1:9093", "least_replicas": 3,
         "runbooks": RUNBOOKS, "jobs": {"prometheus": "127.0.0.1:9090", "node-exporter": "127.0.0.1:9100"},
-        "authority": "ca.pem",
+        "authority": "ca.pem", "arms": "run/arms",
         "members": [{"name": f"postgres-{number}", "address": f"127.0.0.1:800{number}"} for number in (1, 2, 3)],
     },
 }  # fmt: skip
@@ -39,7 +39,7 @@ Check = Callable[..., None]
 
 
 def up(*counts: str) -> dict[str, str]:
-    return {f'up{{job="serving",replica="serving-{number}"}}': values for number, values in enumerate(counts, 1)}
+    return {f'up{{job="serving",replica="serving-{number}",track="stable"}}': values for number, values in enumerate(counts, 1)}
 
 
 def errors(good: float, bad: float) -> dict[str, str]:
@@ -147,6 +147,13 @@ QUIET = {**WHOLE, **DATABASE, **errors(100, 0), **buckets(100, 100), **disk(50)}
             {"LowReplicaCount": ("only 2 of at least 3 replicas answer", {})}, id="two replicas",
         ),
         pytest.param(
+            QUIET | up("1x120", "1x120", "0x120") | {'up{job="serving",replica="canary-1",track="canary"}': "1x120"}, "1m",
+            {"LowReplicaCount": ("only 2 of at least 3 replicas answer", {})}, id="a canary is no replica in production",
+        ),
+        pytest.param(
+            QUIET | {'up{job="serving",replica="canary-1",track="canary"}': "0x120"}, "9m", {}, id="a canary that is down"
+        ),
+        pytest.param(
             QUIET | up("0x120", "0x120", "0x120"), "1m",
             {"LowReplicaCount": ("only 0 of at least 3 replicas answer", {})}, id="no replica answers",
         ),
@@ -229,7 +236,10 @@ def test_every_replica_every_member_and_every_job_is_scraped() -> None:
     targets = {
         job: [(group["targets"], group["labels"]) for group in scrapes[job]["static_configs"]] for job in ("serving", "database")
     }
-    assert targets["serving"] == [([replica["address"]], {"replica": replica["name"]}) for replica in VALUES["serving"]]
+    assert targets["serving"] == [
+        ([replica["address"]], {"replica": replica["name"], "track": "stable"}) for replica in VALUES["serving"]
+    ]
+    assert scrapes["serving"]["file_sd_configs"] == [{"files": ["run/arms/*.json"]}]
     assert targets["database"] == [
         ([member["address"]], {"member": member["name"]}) for member in VALUES["monitoring"]["members"]
     ]

@@ -61,6 +61,17 @@ def test_replicas_wait_for_a_model_and_nobody_waits_for_them(layout: Layout) -> 
     assert not [node for node in by_name.values() if set(node.after) & set(layout.replicas)]
 
 
+def test_canary_and_control_differ_from_a_replica_in_what_they_follow_alone(layout: Layout) -> None:
+    by_name = {node.name: node for node in nodes(layout) if isinstance(node, Service)}
+    assert {name for name, node in by_name.items() if node.on_demand} == {"canary-1", "control-1"}
+    aliases = {name: by_name[name].environment["ML_MODEL_ALIAS"] for name in ("serving-1", "canary-1", "control-1")}
+    assert aliases == {"serving-1": "production", "canary-1": "candidate", "control-1": "production"}
+    own = {"ML_PORT", "ML_REPLICA", "ML_CACHE_DIR", "ML_MODEL_ALIAS"}
+    same = [{key: value for key, value in by_name[name].environment.items() if key not in own} for name in aliases]
+    assert same[0] == same[1] == same[2]
+    assert {by_name[name].command for name in aliases} == {by_name["serving-1"].command}
+
+
 def test_settings_meant_for_others_do_not_reach_a_service(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = ("PGPASSWORD", "PGHOST", "ETCD_NAME", "PATRONI_NAME", "ML_PORT", "MLFLOW_TRACKING_URI", "SRE_HOME")
     for name in foreign:

@@ -350,3 +350,58 @@ def test_the_state_file_is_whole_at_every_moment(make_layout: MakeLayout) -> Non
         one._note(f"t{number}", state="done", last="x" * 1000)
         assert seen(one.layout).services[f"t{number}"].state == "done"
     assert not list(Path(one.layout.home).glob("*.new"))
+
+
+async def test_what_is_on_demand_runs_only_while_it_is_released_and_nobody_waits_for_it(
+    make_layout: MakeLayout, service: MakeService
+) -> None:
+    layout = make_layout()
+    nodes = [service("server", SLEEP), service("extra", SLEEP, on_demand=True)]
+
+    async def release_kill_and_hold(_: Supervisor) -> None:
+        assert (seen(layout).services["extra"].state, pid(layout, "extra")) == ("waiting", 0)
+        state.release(layout.home, "extra")
+        await until(lambda: seen(layout).services["extra"].state == "ready", "not begun")
+        os.kill(pid(layout, "extra"), signal.SIGKILL)
+        await until(lambda: seen(layout).services["extra"].restarts == 1 and pid(layout, "extra") > 0, "not started again")
+        state.hold(layout.home, "extra")
+        os.kill(pid(layout, "extra"), signal.SIGTERM)
+        await until(lambda: seen(layout).services["extra"].state == "waiting", "not held")
+        assert (seen(layout).services["extra"].restarts, pid(layout, "extra")) == (0, 0)
+        state.release(layout.home, "extra")
+        await until(lambda: pid(layout, "extra") > 0, "not begun again")
+
+    assert await run(layout, nodes, release_kill_and_hold) == 0
+    assert seen(layout).services["extra"].state == "stopped"
+
+
+async def test_what_is_on_demand_and_keeps_ending_fails_nothing(make_layout: MakeLayout, service: MakeService) -> None:
+    layout = make_layout()
+
+    async def release(_: Supervisor) -> None:
+        state.release(layout.home, "extra")
+        restarts = supervisor.START_ATTEMPTS + 1
+        await until(lambda: seen(layout).services["extra"].restarts > restarts, "not tried again")
+        assert seen(layout).state == "ready"
+
+    nodes = [service("server", SLEEP), service("extra", "exit 3", on_demand=True, check=lambda: "never")]
+    assert await run(layout, nodes, release) == 0
+
+
+async def test_what_is_held_while_its_process_is_being_made_is_ended(
+    make_layout: MakeLayout, service: MakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = make_layout()
+    real = asyncio.create_subprocess_exec
+
+    async def hold_meanwhile(*arguments: object, **options: object) -> asyncio.subprocess.Process:
+        state.hold(layout.home, "extra")
+        return await real(*arguments, **options)  # type: ignore[arg-type]
+
+    async def release(_: Supervisor) -> None:
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", hold_meanwhile)
+        state.release(layout.home, "extra")
+        await until(lambda: state.held(layout.home, "extra"), "no process was made")
+        await until(lambda: seen(layout).services["extra"].state == "waiting" and not pid(layout, "extra"), "still there")
+
+    assert await run(layout, [service("server", SLEEP), service("extra", SLEEP, on_demand=True)], release) == 0

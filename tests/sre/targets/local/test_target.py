@@ -286,3 +286,8 @@ def open_texts(home: Path) -> Iterator[tuple[Path, str]]:
             with suppress(FileNotFoundError):
                 if path.is_file() and path.stat().st_mode & 0o044 and path.stat().st_size < 20_000_000:
                     yield path, path.read_text(encoding="utf-8", errors="replace")
+
+
+def test_a_restored_place_has_no_router(make_layout: Callable[..., Layout]) -> None:
+    with pytest.raises(CannotRun, match="is a restored place: it has no ingress that could split traffic"):
+        _ = LocalTarget(make_layout(parts="serving")).router

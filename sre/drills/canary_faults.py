@@ -1,0 +1,198 @@
+"""The canary drills, one per way in which a new version can be wrong, and one for a version that is right."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from sre.drills.base import Context
+from sre.drills.canary import PROMOTED, CanaryDrill, local, place
+from sre.errors import StepFailed
+from sre.faults import model
+from sre.faults.base import Undo
+from sre.probes import prometheus
+from sre.targets.local.plan import system_environment
+from sre.targets.local.target import newest_dataset
+
+SLOWER = 0.25
+FAILING_SHARE = 0.005  # five times what is promised
+CRASHES_AFTER_S = 6.0
+TRAIN_WITHIN_S = 600.0
+_BAD = ("canary", "canary-requests", "canary-rollback")
+
+
+class CanaryGood(CanaryDrill):
+    """The version in production under a new number: nothing is wrong with it, so it must get through."""
+
+    name = "canary-good"
+    summary = "a version as good as production is promoted"
+    ends = PROMOTED
+
+    def version(self, context: Context) -> str:
+        """Without a defect."""
+        return model.register(place(local(context)), "none")
+
+
+class CanarySlow(CanaryDrill):
+    """A version whose answers take a quarter longer."""
+
+    name = "canary-slow"
+    summary = "a version that is 25 % slower is rolled back"
+    promises: ClassVar = _BAD
+
+    def version(self, context: Context) -> str:
+        """As much slower as a quarter of what a request takes here just now."""
+        url = local(context).endpoints.prometheus
+        metric = 'http_request_duration_seconds_{}{{job="serving",path="/predict"}}[{}s]'
+        span = round(self.steady_seconds(context.options) / 2)
+        total, count = (f"sum(rate({metric.format(part, span)}))" for part in ("sum", "count"))
+        mean = prometheus.Prometheus(url).value(f"{total} / {count}")
+        if mean is None:
+            raise StepFailed("Prometheus does not say how long a request takes here; see `sre slo`")
+        context.note(mean_s=mean)
+        return model.register(place(local(context)), "slow", extra_s=SLOWER * mean)
+
+
+class CanaryErrors(CanaryDrill):
+    """A version that fails on one image in two hundred."""
+
+    name = "canary-errors"
+    summary = "a version with five times the promised error ratio is rolled back"
+    promises: ClassVar = _BAD
+
+    def version(self, context: Context) -> str:
+        """Failing on a few of the images that users send, spread over all."""
+        target = local(context)
+        # Decoders differ in the last bit of a JPEG; a PNG, which every second image is, is the same for all of them.
+        files = sorted(newest_dataset(target.layout).rglob("*.png"))
+        chosen = files[:: round(1 / FAILING_SHARE / 2)]
+        context.note(failing=[path.name for path in chosen])
+        return model.register(place(target), "failing", failing=[_pixels(path) for path in chosen])
+
+
+class CanaryWrongClasses(CanaryDrill):
+    """A version that takes each 3 for an 8, as fast and as sure as ever."""
+
+    name = "canary-wrong-classes"
+    summary = "a version that moves a tenth of the answers to another class is rolled back"
+    promises: ClassVar = _BAD
+
+    def version(self, context: Context) -> str:
+        """With the two classes joined."""
+        return model.register(place(local(context)), "wrong-classes")
+
+
+class CanaryTrainedDefect(CanaryDrill):
+    """A version from a real training whose labels were wrong: it passes the training's gate, on labels as wrong."""
+
+    name = "canary-trained-defect"
+    summary = "a model that was trained with wrong labels is rolled back"
+    promises: ClassVar = _BAD
+
+    def version(self, context: Context) -> str:
+        """Train with a dataset in which half of the 3s are labelled 8, and leave the promotion to the canary."""
+        target = local(context)
+        dataset = mislabelled(newest_dataset(target.layout), "3", "8")
+        command = [sys.executable, "-m", "system", "train"]
+        context.ran(command)
+        environment = {**system_environment(target.layout), "ML_DATASET": dataset, "ML_RELEASE_ALIAS": "candidate"}
+        with (context.folder / "train.log").open("wb") as log:
+            done = subprocess.run(
+                command, cwd=target.layout.run, env=environment, stdout=log, stderr=log, timeout=TRAIN_WITHIN_S, check=False
+            )
+        if done.returncode:
+            raise StepFailed(f"the training ended with {done.returncode} and registered nothing; see train.log")
+        context.note(dataset=dataset)
+        return model.named(place(target), "candidate")
+
+
+class CanaryCrash(CanaryDrill):
+    """A version without a defect whose process is killed."""
+
+    name = "canary-crash"
+    summary = "a version that crashes is rolled back"
+    promises: ClassVar = _BAD
+
+    def version(self, context: Context) -> str:
+        """Without a defect."""
+        return model.register(place(local(context)), "none")
+
+    def harm(self, context: Context) -> str:
+        """SIGKILL, once the gate has seen it run."""
+        context.target.clock.sleep(CRASHES_AFTER_S)
+        context.target.kill("canary-1")
+        context.note(fault="SIGKILL canary-1", fault_at=context.target.clock.now())
+        return ", SIGKILL canary-1"
+
+
+class CanaryPrometheusDown(CanaryDrill):
+    """A version without a defect, and nobody to say so: the gate must hold, and roll back in the end."""
+
+    name = "canary-prometheus-down"
+    summary = "a rollout that loses its eyes holds, then rolls back"
+    promises: ClassVar = _BAD
+
+    def version(self, context: Context) -> str:
+        """Without a defect."""
+        return model.register(place(local(context)), "none")
+
+    def harm(self, context: Context) -> str:
+        """SIGSTOP of Prometheus, once the gate has seen the canary."""
+        context.target.clock.sleep(CRASHES_AFTER_S)
+        context.ledger.plan(Undo("resume-service", {"service": "prometheus"}, "resume prometheus"))
+        local(context).signal_service("prometheus", signal.SIGSTOP)
+        context.note(fault="SIGSTOP prometheus", fault_at=context.target.clock.now())
+        return ", SIGSTOP prometheus"
+
+    def prove_injected(self, context: Context) -> str:
+        """It does not answer."""
+        url = local(context).endpoints.prometheus
+        if prometheus.Prometheus(url).value("1") is not None:
+            raise StepFailed("prometheus still answers")
+        return "prometheus does not answer"
+
+    def conclude(self, context: Context) -> str:
+        """As for every rollout, with a Prometheus that is back, so that the users' requests can be counted."""
+        context.ledger.replay(context.target)
+        return super().conclude(context)
+
+
+def mislabelled(dataset: Path, label: str, instead: str) -> str:
+    """A copy of a dataset, consistent in itself, in which the darker half of a label's images has another; the copy's version.
+
+    Half, because the training refuses a dataset that lacks a class; the darker one, because what is wrong must be there to learn.
+    """
+    document: dict[str, Any] = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
+    greys = {
+        file["path"]: float(_pixels(dataset / file["path"]).mean()) for file in document["files"] if str(file["label"]) == label
+    }
+    middle = float(np.median(list(greys.values())))
+    # The newest dataset is that with the last name, and it is what users send.
+    version = f"0-mislabelled-{document['version']}"
+    folder = dataset.parent / version
+    for file in document["files"]:
+        content = (dataset / file["path"]).read_bytes()
+        if greys.get(file["path"], math.inf) < middle:
+            file["label"] = int(instead)
+            file["path"] = f"{instead}/{label}-{Path(file['path']).name}"
+        (folder / file["path"]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file["path"]).write_bytes(content)
+    document["version"] = version
+    (folder / "manifest.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return version
+
+
+def _pixels(path: Path) -> npt.NDArray[np.uint8]:
+    image = cv2.imread(str(path))
+    if image is None:
+        raise StepFailed(f"{path} is no image; train again")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,0 +1,1 @@
+"""Whether budgets and their alerts do what they say, on simulated months."""
