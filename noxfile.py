@@ -64,7 +64,7 @@ def tests(session: nox.Session) -> None:
     """Run the tests with coverage; arguments go to pytest. Begins and ends a real system of its own."""
     ready(session, programs=True)
     session.run(
-        str(BIN / "python"), "-m", "pytest", "--cov", "--cov-report=term", "--cov-fail-under=90", *session.posargs, external=True
+        str(BIN / "python"), "-m", "pytest", "--cov", "--cov-report=term", "--cov-fail-under=90", "--durations=25", *session.posargs, external=True
     )
 
 
@@ -129,6 +129,20 @@ def backup_kill(session: nox.Session) -> None:
     """SIGKILL a backup at 50 random moments; every earlier one must restore, and a half one never count."""
     ready(session, programs=True)
     session.run(str(BIN / "python"), "-m", "tests.studies.backup_kill", "--kills", "50", external=True)
+
+
+@nox.session(name="canary-study")
+def canary_study(session: nox.Session) -> None:
+    """Simulate the gate's error rates and detection times, beside other gates' rules; resumable. Long; `-- --short` for a taste."""
+    ready(session)
+    session.run(str(BIN / "python"), "-m", "tests.studies.canary", *session.posargs, external=True)
+
+
+@nox.session(name="slo-study")
+def slo_study(session: nox.Session) -> None:
+    """Hold rules and budgets to simulated months and their ledgers; resumable. `-- --short` takes a minute."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.slo", *session.posargs, external=True)
 
 
 @nox.session

@@ -17,6 +17,9 @@ MODULES = sorted(path for root in ("sre", "system") for path in (PROJECT / root)
 NO_TEST_OF_ITS_OWN = {
     "sre/readings.py": "values without behaviour",
     "sre/faults/base.py": "a protocol and a value",
+    "sre/judges/canary/observation.py": "values without behaviour",
+    "sre/judges/canary/decision.py": "values without behaviour",
+    "sre/judges/canary/metric.py": "a protocol and a value",
     "sre/evidence/schema.py": "values without behaviour; the codec's tests read and write them",
 }
 

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+
+from sre.drills.canary import place as place_of
+from sre.errors import CannotRun, StepFailed
+from sre.faults import model
+from sre.faults.model import BUCKET, MODEL, Defect, Place, named, register
+from sre.targets.local.target import LocalTarget
+from system.config import MODEL_NAME
+from system.model import artifact, engines
+from system.model.artifact import FP32, MANIFEST_NAME, ONNX_NAME, Facts, Probabilities
+from system.model.export import export_onnx
+from system.model.network import ResNet8
+from system.model.transform import Pixels
+
+Images = npt.NDArray[np.uint8]
+Run = Callable[[Images], npt.NDArray[np.float32]]
+
+
+def pixels(count: int, seed: int = 3) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+class Registry:
+    """A stand-in for MLflow on a real socket: it knows version 1, which is in production, and numbers what is made."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, dict[str, str]] = {"1": {}}
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+                assert query["name"] == MODEL
+                self._say(registry.version(query.get("version", "1")))
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                assert body["name"] == MODEL
+                if self.path.endswith("model-versions/create"):
+                    number = str(len(registry.tags) + 1)
+                    registry.tags[number] = {tag["key"]: tag["value"] for tag in body["tags"]}
+                    self._say(registry.version(number))
+                else:
+                    registry.tags[body["version"]][body["key"]] = body["value"]
+                    self._say(None)
+
+            def _say(self, version: dict[str, str] | None) -> None:
+                body = json.dumps({} if version is None else {"model_version": version}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    @staticmethod
+    def version(number: str) -> dict[str, str]:
+        return {"version": number, "source": "models:/m-1", "run_id": "r-1"}
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact of a network with weights of its own, as training leaves it; nobody writes to it."""
+    torch.manual_seed(7)
+    network = ResNet8(np.array([120, 110, 100], np.float32), np.array([60, 61, 62], np.float32))
+    network.train()
+    network(torch.from_numpy(pixels(64)))
+    folder = tmp_path_factory.mktemp("sealed")
+    export_onnx(network, folder / ONNX_NAME)
+    only = artifact.describe(folder, FP32, accuracy=0.99, agreement=1.0)
+    facts = Facts(
+        model=MODEL, version="1", labels=tuple("0123456789"), metrics={"accuracy": 0.99}, dataset_version="2026-01-01-120000",
+        git_sha="unknown",
+    )  # fmt: skip
+    artifact.seal(folder, facts, [only], engines.golden(folder, pixels(32)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(sealed: Path) -> bytes:
+    return (sealed / ONNX_NAME).read_bytes()
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    one = Registry()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def place(sealed: Path, registry: Registry, tmp_path: Path) -> Place:
+    """Where version 1 is in production."""
+    made = Place(tmp_path, registry.url)
+    made.folder("1").mkdir(parents=True)
+    for path in sealed.iterdir():
+        (made.folder("1") / path.name).write_bytes(path.read_bytes())
+    return made
+
+
+def opened(graph: bytes, folder: Path) -> engines.Engine:
+    """The graph in the engine that the servers run it in."""
+    (folder / ONNX_NAME).write_bytes(graph)
+    return engines.open_graph(folder / ONNX_NAME)
+
+
+def kinds(graph: bytes) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load_from_string(graph).graph.node)
+
+
+def edited(graph: bytes, defect: Defect, *, extra_s: float = 0.0, failing: Sequence[Images] = ()) -> bytes:
+    return model._edited(graph, defect, extra_s, failing, pixels(1))
+
+
+def test_the_names_are_those_of_the_system() -> None:
+    assert (MODEL, model.SCHEMA) == (MODEL_NAME, artifact.SCHEMA)
+
+
+def test_production_under_a_new_number_is_production(graph: bytes) -> None:
+    assert edited(graph, "none") == graph
+
+
+def test_layers_that_take_time_change_no_bit_of_an_answer(graph: bytes, tmp_path: Path) -> None:
+    for layers in (1, 7):
+        slowed = model._with(graph, lambda found, count=layers: model._burn(found, count))  # type: ignore[misc]
+        assert kinds(slowed)["Relu"] - kinds(graph)["Relu"] == layers
+        assert kinds(slowed)["MatMul"] - kinds(graph)["MatMul"] == layers
+        for images in (pixels(1), pixels(8), np.zeros((2, 32, 32, 3), np.uint8), np.full((2, 32, 32, 3), 255, np.uint8)):
+            np.testing.assert_array_equal(model._session(slowed)(images), model._session(graph)(images))
+
+
+def test_no_layer_that_takes_time_is_taken_out_by_the_engine(graph: bytes, tmp_path: Path) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    slowed = model._with(graph, lambda found: model._burn(found, 20))
+    onnxruntime.InferenceSession(slowed, options, providers=["CPUExecutionProvider"])
+    left = Counter(node.op_type for node in onnx.load(str(tmp_path / "optimised.onnx"), load_external_data=False).graph.node)
+    assert left["MatMul"] + left["FusedMatMul"] + left["FusedGemm"] >= 20
+
+
+def test_more_time_takes_more_layers(graph: bytes) -> None:
+    # By orders of magnitude, so that no noise of a measurement can turn it round.
+    least = kinds(edited(graph, "slow", extra_s=0.0))["MatMul"]
+    assert least == kinds(graph)["MatMul"] + 1
+    assert kinds(edited(graph, "slow", extra_s=0.02))["MatMul"] > least + 5
+
+
+def test_a_failing_model_fails_on_those_images_alone(graph: bytes, tmp_path: Path) -> None:
+    images = pixels(64, seed=9)
+    chosen = [images[5], images[40]]
+    engine = opened(edited(graph, "failing", failing=chosen), tmp_path)
+    for number, image in enumerate(images):
+        if number in {5, 40}:
+            with pytest.raises(Exception, match="indices element out of data bounds|[Ii]nvalid"):
+                engine(image[None])
+        else:
+            np.testing.assert_array_equal(engine(image[None]), model._session(graph)(image[None]))
+
+
+def test_one_such_image_fails_its_whole_batch(graph: bytes, tmp_path: Path) -> None:
+    images = pixels(8, seed=9)
+    engine = opened(edited(graph, "failing", failing=[images[3]]), tmp_path)
+    assert engine(images[:3]).shape == (3, 10)
+    with pytest.raises(Exception, match="indices element out of data bounds|[Ii]nvalid"):
+        engine(images)
+
+
+def test_a_model_that_misnames_never_says_3_and_says_8_instead(graph: bytes, tmp_path: Path) -> None:
+    def honest(images: Images) -> Probabilities:
+        return model._session(graph)(images)
+
+    # Whatever the weights make of noise, some of it must be a 3 for this to tell anything.
+    images = threes(honest)
+    before, after = honest(images), opened(edited(graph, "wrong-classes"), tmp_path)(images)
+    assert (before.argmax(axis=1) == 3).any()
+    assert (after[:, 3] == 0).all()
+    np.testing.assert_allclose(after[:, 8], before[:, 3] + before[:, 8], rtol=1e-6)
+    others = [0, 1, 2, 4, 5, 6, 7, 9]
+    np.testing.assert_array_equal(after[:, others], before[:, others])
+    np.testing.assert_allclose(after.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def threes(run: Run) -> Images:
+    """Images, among them some that the graph calls a 3: noise of any brightness and colour."""
+    chance = np.random.default_rng(11)
+    base = chance.integers(0, 256, (400, 1, 1, 3))
+    images = np.clip(base + chance.normal(0, 40, (400, 32, 32, 3)), 0, 255).astype(np.uint8)
+    said = run(images).argmax(axis=1)
+    return images[np.argsort(said != 3, kind="stable")[:40]]
+
+
+@pytest.mark.parametrize("defect", get_args(Defect.__value__ if hasattr(Defect, "__value__") else Defect))
+def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(
+    place: Place, registry: Registry, defect: Defect
+) -> None:
+    version = register(place, defect, extra_s=0.001, failing=[pixels(1, seed=5)[0]])
+    assert version == "2"
+    folder = place.folder(version)
+    manifest = artifact.verify(folder)
+    assert (manifest.version, manifest.model, manifest.dataset_version) == ("2", MODEL, "2026-01-01-120000")
+    assert [variant.name for variant in manifest.variants] == [FP32]
+    assert registry.tags[version] == {
+        "sha256": manifest.sha256, "dataset_version": manifest.dataset_version, "planted_defect": defect,
+        "manifest_sha256": artifact.sha256_file(folder / MANIFEST_NAME),
+    }  # fmt: skip
+    golden = artifact.read_golden(folder)
+    np.testing.assert_array_equal(golden.images, artifact.read_golden(place.folder("1")).images)
+    engine = engines.open_engine(folder, manifest, manifest.variants[0])
+    assert golden.complaint(engine(golden.images), manifest.variants[0]) is None
+    assert artifact.verify(place.folder("1")).version == "1"
+
+
+def test_a_defect_that_golden_images_would_show_is_not_registered(place: Place, registry: Registry) -> None:
+    image = artifact.read_golden(place.folder("1")).images[7]
+    with pytest.raises(StepFailed, match="the defect 'failing' shows in the golden images already .*; choose other images"):
+        register(place, "failing", failing=[image])
+    assert list(registry.tags) == ["1"]
+    assert [folder.name for folder in place.folder("1").parent.iterdir()] == ["1"]
+
+
+def test_a_model_of_another_schema_is_left_alone(place: Place, registry: Registry) -> None:
+    manifest = place.folder("1") / MANIFEST_NAME
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace(model.SCHEMA, "ml.model/9"), encoding="utf-8")
+    with pytest.raises(CannotRun, match=f"version 1 of {MODEL} is ml.model/9, not {model.SCHEMA}; train a model first"):
+        register(place, "none")
+    assert list(registry.tags) == ["1"]
+
+
+def test_a_registry_that_is_away_is_told(tmp_path: Path) -> None:
+    away = Place(tmp_path, "http://127.0.0.1:1")
+    with pytest.raises(StepFailed, match=r"the registry refuses GET registered-models/alias: .*; look at logs/mlflow\.log"):
+        named(away, "production")
+    with pytest.raises(StepFailed, match="the registry refuses"):
+        register(away, "none")
+
+
+def test_a_version_lies_where_the_system_keeps_it(tmp_path: Path) -> None:
+    assert Place(tmp_path, "").folder("7") == tmp_path / BUCKET / MODEL / "7"
+
+
+@pytest.mark.local
+def test_a_server_takes_a_model_with_a_defect_like_any_other(system: LocalTarget) -> None:
+    place, router = place_of(system), system.router
+    before: dict[str, Any] = system.versions()
+    version = register(place, "wrong-classes")
+    try:
+        router.begin(version)
+        split = router.split()
+        assert split is not None
+        assert (split.version, split.production) == (version, named(place, "production"))
+        assert all(replica.ready for replica in split.replicas)
+    finally:
+        router.end()
+    assert router.split() is None
+    assert system.versions() == before
