@@ -63,9 +63,8 @@ def sre(session: nox.Session, *arguments: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests with coverage; arguments go to pytest. Begins and ends a real system of its own."""
     ready(session, programs=True)
-    session.run(
-        str(BIN / "python"), "-m", "pytest", "--cov", "--cov-report=term", "--cov-fail-under=90", "--durations=25", *session.posargs, external=True
-    )
+    coverage = ("--cov", "--cov-report=term", "--cov-fail-under=90")
+    session.run(str(BIN / "python"), "-m", "pytest", *coverage, "--durations=25", *session.posargs, external=True)
 
 
 @nox.session
@@ -133,7 +132,7 @@ def backup_kill(session: nox.Session) -> None:
 
 @nox.session(name="canary-study")
 def canary_study(session: nox.Session) -> None:
-    """Simulate the gate's error rates and detection times, beside other gates' rules; resumable. Long; `-- --short` for a taste."""
+    """Simulate the gate's error rates and detection times, beside other gates' rules; resumable. `-- --short` takes a minute."""
     ready(session)
     session.run(str(BIN / "python"), "-m", "tests.studies.canary", *session.posargs, external=True)
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from system.errors import MlSystemError
 
+OBJECTIVES = tuple(f"ml-api-{name}.rules.yml" for name in ("availability", "errors", "latency-p95", "latency-p99"))
 TEMPLATES = {
     "nginx.conf": "ingress/nginx.conf.j2",
     "patroni.yml": "database/patroni.yml.j2",
@@ -21,6 +22,9 @@ TEMPLATES = {
     "prometheus.yml": "monitoring/prometheus.yml.j2",
     "alerts.yml": "monitoring/alerts.yml.j2",
     "alertmanager.yml": "monitoring/alertmanager.yml.j2",
+} | {
+    # Made of experiments/slo.yaml: `sre slo generate -o system/monitoring/objectives --runbooks '[[ monitoring.runbooks ]]'`.
+    name: f"monitoring/objectives/{name}" for name in OBJECTIVES
 }
 
 

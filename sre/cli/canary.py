@@ -147,6 +147,10 @@ def run(
         Seconds | None,
         typer.Option(parser=parse_seconds, metavar="TIME", help="How long a question waits for its yes; 1h when left out."),
     ] = None,
+    since: Annotated[
+        Seconds | None,
+        typer.Option(parser=parse_seconds, metavar="TIME", help="How far back today's traffic is read; 10m when left out."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Roll out a version: shift traffic, look once per scrape, promote or roll back. Ctrl-C rolls back; after a SIGKILL --resume
@@ -160,7 +164,7 @@ def run(
     settings = Settings()
     target = _target(settings)
     with _view(watch=watch) as view, output.interruptible(view.change), ExitStack() as stack:
-        arrange = _arrange(settings, target, view, page, answer_within or 3600.0, stack)
+        arrange = _arrange(settings, target, view, page, answer_within or 3600.0, since or LATELY_S, stack)
         if resume is not None:
             done = session.resume(bundle.find(settings.evidence, resume), target, arrange, _place(settings))
         else:
@@ -191,7 +195,7 @@ def abort(run: Run, as_json: AsJson = False) -> None:
     settings = Settings()
     target = _target(settings)
     with _view(watch=False) as view, output.interruptible(view.change), ExitStack() as stack:
-        arrange = _arrange(settings, target, view, None, 0.0, stack)
+        arrange = _arrange(settings, target, view, None, 0.0, LATELY_S, stack)
         folder = bundle.find(settings.evidence, run)
         done = session.abort(folder, target, arrange, _place(settings), account(os.getuid()))
     if as_json:
@@ -251,7 +255,7 @@ def _answer(run: str, stage: float | None, *, yes: bool) -> None:
 
 
 def _arrange(
-    settings: Settings, target: LocalTarget, view: View, page: int | None, within: float, stack: ExitStack
+    settings: Settings, target: LocalTarget, view: View, page: int | None, within: float, lately_s: float, stack: ExitStack
 ) -> Callable[[Record, Plan, Path], Around]:
     """What a rollout works with, once its folder is there."""
     from sre.canary.approval import Channel, CommandLine, InSlack, Terminal, account
@@ -285,7 +289,7 @@ def _arrange(
             target=target, arms=Source(plan, url, clock=target.clock),
             production=Source(plan, url, clock=target.clock, tracks=(PRODUCTION,)), view=shown,
             channels=tuple(channels), courier=courier, policy=_policy(settings, plan, beside, url, target.clock),
-            foresee=lambda: [sentence(one) for one in foresee(plan.rules(), _traffic(plan, url, LATELY_S, target.clock))],
+            foresee=lambda: [sentence(one) for one in foresee(plan.rules(), _traffic(plan, url, lately_s, target.clock))],
             answer_within_s=within,
         )  # fmt: skip
 

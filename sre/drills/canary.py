@@ -73,9 +73,18 @@ class CanaryDrill(Drill):
         context.ledger.plan(Undo("demote", {"version": production}, f"put version {production} back into production"))
         context.ledger.plan(Undo("end-canary", {}, "end the canary"))
         version = self.version(context)
-        command = [str(Path(sys.executable).with_name("sre")), "canary", "run", version, "--plan", str(PLAN)]
+        command = [
+            str(Path(sys.executable).with_name("sre")),
+            "canary",
+            "run",
+            version,
+            "--plan",
+            str(PLAN),
+            "--since",
+            f"{STEADY_S:.0f}s",
+        ]
         context.ran(command)
-        context.note(production=production, version=version, begun_at=context.target.clock.wall())
+        context.note(production=production, version=version)
         with (context.folder / "rollout.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -138,13 +147,11 @@ class CanaryDrill(Drill):
             return loaded.judgement(case, [], may_stop=True)
         wanted = facts["version"] if self.ends == PROMOTED else facts["production"]
         watchers = [ending(promise("canary"), expected=self.ends, ended=facts["ended"], wanted=wanted, serving=facts["serving"])]
-        if "canary-rollback" in self.promises and facts["decided_at"] is not None:
-            cleared = facts["cleared_at"]
-            seconds = None if cleared is None else max(0.0, cleared - facts["decided_at"])
-            watchers.append(
-                recovery(promise("canary-rollback"), seconds, watched=facts["watched_until"] - facts["decided_at"],
-                         event="no traffic for the canary")
-            )  # fmt: skip
+        if "canary-rollback" in self.promises and facts["ended"] == ROLLED_BACK:
+            decided, cleared = facts["decided_at"], facts["cleared_at"]
+            seconds = None if decided is None or cleared is None else max(0.0, cleared - decided)
+            watched = 0.0 if decided is None else facts["watched_until"] - decided
+            watchers.append(recovery(promise("canary-rollback"), seconds, watched=watched, event="no traffic for the canary"))
         recording, samples = case.load()
         users = [requests_lost(promise("canary-requests"), recording, samples, facts["canary_failed"])]
         return loaded.judgement(case, users, watchers, may_stop=True)
@@ -159,10 +166,13 @@ class CanaryDrill(Drill):
     def _watch(self, context: Context) -> None:
         clock, cleared = context.target.clock, None
         deadline = clock.now() + ENDED_WITHIN_S
-        while self._process.poll() is None:
+        over = False
+        while not over:
             require_load(context)
             if clock.now() > deadline:
                 raise StepFailed(f"the rollout did not end within {ENDED_WITHIN_S:.0f} s; see rollout.log")
+            # Asked before the last look at the shares, so that what its end changed is seen.
+            over = self._process.poll() is not None
             split = context.target.router.split()
             without = split is None or split.canary == 0
             # The share goes up again after a stage, so only the last time counts.
@@ -183,15 +193,22 @@ class CanaryDrill(Drill):
 
     def _failed_by_canary(self, context: Context) -> float | None:
         """Requests that the canary itself answered with a 5xx: its defect, not the shift, failed them."""
+        if context.facts["counted_from"] is None:
+            return None
         clock = context.target.clock
         clock.sleep(context.observers.settle_s)
-        url, begun = local(context).endpoints.prometheus, context.facts["begun_at"]
-        counts = prometheus.server_counts(url, begun, clock.wall(), track="canary")
+        url = local(context).endpoints.prometheus
+        counts = prometheus.server_counts(url, context.facts["counted_from"], clock.wall(), track="canary")
         return None if counts is None else counts.errors
 
 
 def told(folder: Path) -> dict[str, Any]:
-    """What the record of the rollout in a drill's folder says: how it ended, why, and when the gate decided.
+    """What the record of the rollout in a drill's folder says.
+
+    Returns:
+        `ended` and `why`; `decided_at`, the end of the look that rolled back; `counted_from`, when the canary had been scraped
+        at zero and had no request yet; `looks`, their number; `record`, its id. Times are seconds since the epoch, None when
+        there was no such moment.
 
     Raises:
         StepFailed: there is no record, or not one.
@@ -209,7 +226,10 @@ def told(folder: Path) -> dict[str, Any]:
     ended = {"kept": PROMOTED, "broken": ROLLED_BACK}.get(decision["outcome"], decision["outcome"])
     last = (*course.looks, *course.burns)[-1:]
     decided_at = last[0].line["interval"]["end"] if ended == ROLLED_BACK and last else None
-    return {"ended": ended, "why": decision["why"], "decided_at": decided_at, "looks": len(course.looks), "record": found[0].name}
+    return {
+        "ended": ended, "why": decision["why"], "decided_at": decided_at, "counted_from": course.counted_from,
+        "looks": len(course.looks), "record": found[0].name,
+    }  # fmt: skip
 
 
 def place(target: LocalTarget) -> model.Place:

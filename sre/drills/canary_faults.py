@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sre.drills.base import Context
 from sre.drills.canary import PROMOTED, CanaryDrill, local, place
-from sre.errors import StepFailed
+from sre.errors import FaultWithoutEffect, StepFailed
 from sre.faults import model
 from sre.faults.base import Undo
 from sre.probes import prometheus
@@ -26,6 +26,7 @@ from sre.targets.local.target import newest_dataset
 SLOWER = 0.25
 FAILING_SHARE = 0.005  # five times what is promised
 CRASHES_AFTER_S = 6.0
+EFFECT_WITHIN_S = 10.0
 TRAIN_WITHIN_S = 600.0
 _BAD = ("canary", "canary-requests", "canary-rollback")
 
@@ -129,9 +130,24 @@ class CanaryCrash(CanaryDrill):
     def harm(self, context: Context) -> str:
         """SIGKILL, once the gate has seen it run."""
         context.target.clock.sleep(CRASHES_AFTER_S)
+        context.note(victim=_canary(context))
         context.target.kill("canary-1")
         context.note(fault="SIGKILL canary-1", fault_at=context.target.clock.now())
         return ", SIGKILL canary-1"
+
+    def prove_injected(self, context: Context) -> str:
+        """The process that was there is not there any more."""
+        victim = context.facts["victim"]
+
+        def gone() -> tuple[bool | None, str]:
+            now = _canary(context)
+            return (True if now != victim else None), f"canary-1 is still {now}"
+
+        try:
+            context.until(gone, within=EFFECT_WITHIN_S, what="canary-1 to be gone", every=0.1)
+        except StepFailed as error:
+            raise FaultWithoutEffect(f"the fault had no effect: {error}") from error
+        return f"process {victim.partition('@')[0]} is gone"
 
 
 class CanaryPrometheusDown(CanaryDrill):
@@ -156,14 +172,20 @@ class CanaryPrometheusDown(CanaryDrill):
     def prove_injected(self, context: Context) -> str:
         """It does not answer."""
         url = local(context).endpoints.prometheus
-        if prometheus.Prometheus(url).value("1") is not None:
-            raise StepFailed("prometheus still answers")
+        if prometheus.Prometheus(url).query("up") is not None:
+            raise FaultWithoutEffect("the fault had no effect: prometheus still answers")
         return "prometheus does not answer"
 
     def conclude(self, context: Context) -> str:
         """As for every rollout, with a Prometheus that is back, so that the users' requests can be counted."""
         context.ledger.replay(context.target)
         return super().conclude(context)
+
+
+def _canary(context: Context) -> str:
+    """Identity of the canary's process; empty when there is none."""
+    split = context.target.router.split()
+    return "" if split is None else split.replicas[0].identity
 
 
 def mislabelled(dataset: Path, label: str, instead: str) -> str:

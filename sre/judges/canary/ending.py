@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import numpy as np
 
@@ -40,15 +41,17 @@ def requests_lost(promise: Promise, recording: Recording, samples: Samples, by_c
         promise: bound as a count.
         recording: of the samples.
         samples: whatever got no prediction counts as failed, the unsent and the unanswered too.
-        by_canary: requests that the canary answered with a 5xx; None when nobody counted them.
+        by_canary: requests that the canary answered with a 5xx; None when nobody counted them. Of those only a 500 reaches a
+            user, since the ingress asks a replica in production in place of a canary that is away or not ready.
     """
     n = len(samples)
     failed = n - int(np.count_nonzero(answered(samples)))
     if failed and by_canary is None:
         why = f"{failed:,} of {n:,} requests got no prediction, and nobody counted the canary's own failures"
         return verdict(promise, Outcome.INCONCLUSIVE, None, None, n, why)
-    lost = max(0, failed - round(by_canary or 0))
-    why = f"{failed:,} of {n:,} requests got no prediction, {round(by_canary or 0):,} of them by the canary's own failure"
+    own = min(round(by_canary or 0), int(np.count_nonzero(samples["status"] == HTTPStatus.INTERNAL_SERVER_ERROR)))
+    lost = failed - own
+    why = f"{failed:,} of {n:,} requests got no prediction, {own:,} of them by the canary's own failure"
     if not promise.comparison.holds(lost, promise.bound):
         return verdict(promise, Outcome.BROKEN, float(lost), None, n, why)
     if missing := incomplete(promise, recording, samples):

@@ -20,7 +20,10 @@ from sre.targets.local.tools import ALERTMANAGER_SHARE, RELOCATED_SHARE
 
 MAX_BODY_BYTES = 5_000_000
 SCRAPE_INTERVAL_S = 2
-_FILES = ("nginx.conf", "prometheus.yml", "alerts.yml", "alertmanager.yml")
+_OBJECTIVES = ("availability", "errors", "latency-p95", "latency-p99")
+_FILES = (
+    "nginx.conf", "prometheus.yml", "alerts.yml", "alertmanager.yml", *(f"ml-api-{name}.rules.yml" for name in _OBJECTIVES),
+)  # fmt: skip
 # Long enough that a slow replica is not taken for a frozen one: at 2 s, a stall of the whole machine made the ingress give up on
 # every replica at once, and a second of slowness became seconds of 502.
 ANSWER_TIMEOUT_S = 5

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -22,13 +23,12 @@ from sre.faults.model import BUCKET, MODEL, Defect, Place, named, register
 from sre.targets.local.target import LocalTarget
 from system.config import MODEL_NAME
 from system.model import artifact, engines
-from system.model.artifact import FP32, MANIFEST_NAME, ONNX_NAME, Facts, Probabilities
+from system.model.artifact import FP32, MANIFEST_NAME, ONNX_NAME, Facts
 from system.model.export import export_onnx
 from system.model.network import ResNet8
 from system.model.transform import Pixels
 
 Images = npt.NDArray[np.uint8]
-Run = Callable[[Images], npt.NDArray[np.float32]]
 
 
 def pixels(count: int, seed: int = 3) -> Pixels:
@@ -86,11 +86,13 @@ class Registry:
 
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact of a network with weights of its own, as training leaves it; nobody writes to it."""
+    """The artifact of a network with weights of its own that often says 3, as training leaves it; nobody writes to it."""
     torch.manual_seed(7)
     network = ResNet8(np.array([120, 110, 100], np.float32), np.array([60, 61, 62], np.float32))
     network.train()
     network(torch.from_numpy(pixels(64)))
+    with torch.no_grad():
+        network.head.bias[3] += 0.5
     folder = tmp_path_factory.mktemp("sealed")
     export_onnx(network, folder / ONNX_NAME)
     only = artifact.describe(folder, FP32, accuracy=0.99, agreement=1.0)
@@ -156,8 +158,6 @@ def test_layers_that_take_time_change_no_bit_of_an_answer(graph: bytes, tmp_path
 
 
 def test_no_layer_that_takes_time_is_taken_out_by_the_engine(graph: bytes, tmp_path: Path) -> None:
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 4
@@ -175,32 +175,33 @@ def test_more_time_takes_more_layers(graph: bytes) -> None:
 
 
 def test_a_failing_model_fails_on_those_images_alone(graph: bytes, tmp_path: Path) -> None:
-    images = pixels(64, seed=9)
+    images = shades()
     chosen = [images[5], images[40]]
     engine = opened(edited(graph, "failing", failing=chosen), tmp_path)
     for number, image in enumerate(images):
         if number in {5, 40}:
-            with pytest.raises(Exception, match="indices element out of data bounds|[Ii]nvalid"):
+            with pytest.raises(Exception, match="indices element out of data bounds"):
                 engine(image[None])
         else:
             np.testing.assert_array_equal(engine(image[None]), model._session(graph)(image[None]))
 
 
+def shades() -> Images:
+    """64 images of which no two are as dark as each other."""
+    return np.arange(0, 256, 4, dtype=np.uint8)[:, None, None, None] // 2 + pixels(64, seed=9) // 2
+
+
 def test_one_such_image_fails_its_whole_batch(graph: bytes, tmp_path: Path) -> None:
-    images = pixels(8, seed=9)
+    images = shades()[:8]
     engine = opened(edited(graph, "failing", failing=[images[3]]), tmp_path)
     assert engine(images[:3]).shape == (3, 10)
-    with pytest.raises(Exception, match="indices element out of data bounds|[Ii]nvalid"):
+    with pytest.raises(Exception, match="indices element out of data bounds"):
         engine(images)
 
 
 def test_a_model_that_misnames_never_says_3_and_says_8_instead(graph: bytes, tmp_path: Path) -> None:
-    def honest(images: Images) -> Probabilities:
-        return model._session(graph)(images)
-
-    # Whatever the weights make of noise, some of it must be a 3 for this to tell anything.
-    images = threes(honest)
-    before, after = honest(images), opened(edited(graph, "wrong-classes"), tmp_path)(images)
+    images = pixels(40)
+    before, after = model._session(graph)(images), opened(edited(graph, "wrong-classes"), tmp_path)(images)
     assert (before.argmax(axis=1) == 3).any()
     assert (after[:, 3] == 0).all()
     np.testing.assert_allclose(after[:, 8], before[:, 3] + before[:, 8], rtol=1e-6)
@@ -209,16 +210,7 @@ def test_a_model_that_misnames_never_says_3_and_says_8_instead(graph: bytes, tmp
     np.testing.assert_allclose(after.sum(axis=1), 1.0, rtol=1e-5)
 
 
-def threes(run: Run) -> Images:
-    """Images, among them some that the graph calls a 3: noise of any brightness and colour."""
-    chance = np.random.default_rng(11)
-    base = chance.integers(0, 256, (400, 1, 1, 3))
-    images = np.clip(base + chance.normal(0, 40, (400, 32, 32, 3)), 0, 255).astype(np.uint8)
-    said = run(images).argmax(axis=1)
-    return images[np.argsort(said != 3, kind="stable")[:40]]
-
-
-@pytest.mark.parametrize("defect", get_args(Defect.__value__ if hasattr(Defect, "__value__") else Defect))
+@pytest.mark.parametrize("defect", get_args(Defect))
 def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(
     place: Place, registry: Registry, defect: Defect
 ) -> None:
@@ -241,7 +233,7 @@ def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(
 
 def test_a_defect_that_golden_images_would_show_is_not_registered(place: Place, registry: Registry) -> None:
     image = artifact.read_golden(place.folder("1")).images[7]
-    with pytest.raises(StepFailed, match="the defect 'failing' shows in the golden images already .*; choose other images"):
+    with pytest.raises(StepFailed, match=r"the defect 'failing' shows in the golden images already .*; choose other images"):
         register(place, "failing", failing=[image])
     assert list(registry.tags) == ["1"]
     assert [folder.name for folder in place.folder("1").parent.iterdir()] == ["1"]

@@ -4,6 +4,7 @@ import json
 
 import yaml
 
+from sre.config import PROJECT
 from sre.slo.generate import DASHBOARD, generate
 from sre.slo.spec import load, parse
 from tests.sre.slo.examples import OURS, THRESHOLD
@@ -29,3 +30,9 @@ def test_an_objective_without_made_up_input_has_no_tests() -> None:
 
 def test_alerts_point_to_the_runbooks_given() -> None:
     assert "https://here/error-budget-burn.md" in generate(load(OURS), "https://here")["ml-api-errors.rules.yml"]
+
+
+def test_the_rules_that_the_system_runs_follow_from_its_objectives() -> None:
+    folder = PROJECT / "system" / "monitoring" / "objectives"
+    found = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert found == generate(load(OURS), "[[ monitoring.runbooks ]]")

@@ -36,12 +36,12 @@ def run(journal: StudyJournal, cells: Sequence[Cell], scale: Scale, say: Callabl
         The results by cell, those from before included.
     """
     done = journal.results()
-    for cell in cells:
+    for number, cell in enumerate(cells, 1):
         if cell.id in done:
             continue
         began = time.monotonic()
         figures = cell.run(scale, cell.seed)
         done[cell.id] = Result(cell.id, round(time.monotonic() - began, 2), figures)
         journal.add(done[cell.id])
-        say(f"{len(done)} of {len(cells)}  {cell.id}: {done[cell.id].seconds:.1f} s")
+        say(f"{number} of {len(cells)}  {cell.id}: {done[cell.id].seconds:.1f} s")
     return done

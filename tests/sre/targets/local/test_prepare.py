@@ -92,6 +92,7 @@ def test_every_configuration_file_is_rendered(make_layout: MakeLayout) -> None:
     assert ("user nobody" in nginx) == (os.geteuid() == 0)
     assert {path.name for path in layout.config.iterdir()} == {
         "nginx.conf", "prometheus.yml", "alerts.yml", "alertmanager.yml", "values.json",
+        *(f"ml-api-{name}.rules.yml" for name in ("availability", "errors", "latency-p95", "latency-p99")),
     }  # fmt: skip
 
 
