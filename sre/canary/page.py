@@ -54,7 +54,7 @@ class Page:
         self._answer: Answer | None = None
         self._lock = threading.Lock()
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"page": self}))
         except OSError as error:
             raise CannotRun(f"port {port} cannot be used for the page ({error.strerror}); name another with --page") from error
         self.origin = f"http://127.0.0.1:{self._server.server_port}"
@@ -126,73 +126,71 @@ def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _handler(page: Page) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one small method per kind of request
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 10
-        server_version, sys_version = "canary", ""
+class _Handler(BaseHTTPRequestHandler):
+    page: Page
+    timeout = 10
+    server_version, sys_version = "canary", ""
 
-        def do_GET(self) -> None:
-            asked = urlsplit(self.path)
-            if not self._is_ours():
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        if not self._is_ours():
+            return
+        if token := parse_qs(asked.query).get("token"):
+            session = self.page.open(token[0])
+            if session is None:
+                self._refuse(HTTPStatus.FORBIDDEN, "this address was used before, or is another one's")
                 return
-            if token := parse_qs(asked.query).get("token"):
-                session = page.open(token[0])
-                if session is None:
-                    self._refuse(HTTPStatus.FORBIDDEN, "this address was used before, or is another one's")
-                    return
-                cookie = f"{_COOKIE}={session}; HttpOnly; SameSite=Strict; Path=/"
-                self._send(HTTPStatus.SEE_OTHER, "", {"Location": "/", "Set-Cookie": cookie})
-            elif not self._has_session():
-                self._refuse(HTTPStatus.FORBIDDEN, "open the address that the rollout printed")
-            elif asked.path != "/":
-                self._refuse(HTTPStatus.NOT_FOUND, "there is only one page")
-            else:
-                self._send(HTTPStatus.OK, page.html(), {})
+            cookie = f"{_COOKIE}={session}; HttpOnly; SameSite=Strict; Path=/"
+            self._send(HTTPStatus.SEE_OTHER, "", {"Location": "/", "Set-Cookie": cookie})
+        elif not self._has_session():
+            self._refuse(HTTPStatus.FORBIDDEN, "open the address that the rollout printed")
+        elif asked.path != "/":
+            self._refuse(HTTPStatus.NOT_FOUND, "there is only one page")
+        else:
+            self._send(HTTPStatus.OK, self.page.html(), {})
 
-        def do_POST(self) -> None:
-            if not self._is_ours():
-                return
-            if not self._has_session() or self.headers.get("Origin") != page.origin or self.path != "/answer":
-                self._refuse(HTTPStatus.FORBIDDEN, "only the page itself can answer")
-                return
-            length = self.headers.get("Content-Length", "")
-            if not length.isdecimal() or int(length) > _MOST_BYTES:
-                self._refuse(HTTPStatus.BAD_REQUEST, "this is no answer")
-                return
-            fields = parse_qs(self.rfile.read(int(length)).decode(errors="replace"))
-            csrf, question, answer = (fields.get(name, [""])[0] for name in ("csrf", "question", "answer"))
-            if page.take(csrf, question, answer):
-                self._send(HTTPStatus.SEE_OTHER, "", {"Location": "/"})
-            else:
-                self._refuse(HTTPStatus.CONFLICT, "this question is no longer open; see the page again")
+    def do_POST(self) -> None:
+        if not self._is_ours():
+            return
+        if not self._has_session() or self.headers.get("Origin") != self.page.origin or self.path != "/answer":
+            self._refuse(HTTPStatus.FORBIDDEN, "only the page itself can answer")
+            return
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _MOST_BYTES:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is no answer")
+            return
+        fields = parse_qs(self.rfile.read(int(length)).decode(errors="replace"))
+        csrf, question, answer = (fields.get(name, [""])[0] for name in ("csrf", "question", "answer"))
+        if self.page.take(csrf, question, answer):
+            self._send(HTTPStatus.SEE_OTHER, "", {"Location": "/"})
+        else:
+            self._refuse(HTTPStatus.CONFLICT, "this question is no longer open; see the page again")
 
-        def log_message(self, *_: Any) -> None:
-            pass  # a line would hold the token
+    def log_message(self, *_: Any) -> None:
+        pass  # a line would hold the token
 
-        def _is_ours(self) -> bool:
-            # A name that somebody let point here would give a foreign page this one's origin.
-            if self.headers.get("Host") == page.origin.removeprefix("http://"):
-                return True
-            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, f"this is {page.origin}")
+    def _is_ours(self) -> bool:
+        # A name that somebody let point here would give a foreign page this one's origin.
+        if self.headers.get("Host") == self.page.origin.removeprefix("http://"):
+            return True
+        self._refuse(HTTPStatus.MISDIRECTED_REQUEST, f"this is {self.page.origin}")
+        return False
+
+    def _has_session(self) -> bool:
+        try:
+            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
+        except CookieError:
             return False
+        return cookie is not None and self.page.knows(cookie.value)
 
-        def _has_session(self) -> bool:
-            try:
-                cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
-            except CookieError:
-                return False
-            return cookie is not None and page.knows(cookie.value)
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
+        self._send(status, f"<!DOCTYPE html><title>{status.phrase}</title><p>{why}</p>", {})
 
-        def _refuse(self, status: HTTPStatus, why: str) -> None:
-            self._send(status, f"<!DOCTYPE html><title>{status.phrase}</title><p>{why}</p>", {})
-
-        def _send(self, status: HTTPStatus, content: str, headers: dict[str, str]) -> None:
-            body = content.encode()
-            self.send_response(status)
-            sent = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))}
-            for name, value in {**_SECURITY, **sent, **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    return Handler
+    def _send(self, status: HTTPStatus, content: str, headers: dict[str, str]) -> None:
+        body = content.encode()
+        self.send_response(status)
+        sent = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in {**_SECURITY, **sent, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)

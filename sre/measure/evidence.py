@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
 
+from sre.measure.shares import Shares
+
 Floats = npt.NDArray[np.float64]
+
+_WIDE = 256  # tests; from here on an array of one process is large enough, and one of all would only take memory
 
 
 class Evidence(Protocol):
@@ -78,7 +82,7 @@ class Restarting:
     def stage(self, begin: Callable[[], Evidence]) -> None:
         """Begin a stage, whose processes `begin` makes."""
         idle = self._idle + math.log1p(-self._staked) - math.log(2.0)
-        carried = functools.reduce(np.logaddexp, (bet.stake + bet.process.log_e for bet in self._bets), idle)
+        carried = functools.reduce(np.logaddexp, _worth(self._bets), idle)
         self._bets = [_Bet(np.asarray(carried), begin(), None)]
         self._begin = begin
         self._idle = np.logaddexp(idle, self._closed)
@@ -91,7 +95,7 @@ class Restarting:
             bet.process.update(canary, control)
         self._looks += 1
         due = [bet for bet in self._bets if bet.until == self._looks]
-        self._closed = functools.reduce(np.logaddexp, (bet.stake + bet.process.log_e for bet in due), self._closed)
+        self._closed = functools.reduce(np.logaddexp, _worth(due), self._closed)
         self._bets = [bet for bet in self._bets if bet.until != self._looks]
         weight, lasts = _place(self._looks)
         self._bets.append(_Bet(self._idle + math.log(weight), self._begin(), self._looks + lasts))
@@ -101,7 +105,17 @@ class Restarting:
     def log_e(self) -> Floats:
         """Of the whole mixture."""
         rest = np.logaddexp(self._idle + math.log1p(-self._staked), self._closed)
-        return np.asarray(functools.reduce(np.logaddexp, (bet.stake + bet.process.log_e for bet in self._bets), rest))
+        return np.asarray(functools.reduce(np.logaddexp, _worth(self._bets), rest))
+
+
+def _worth(bets: list[_Bet]) -> list[Floats]:
+    """Logarithm of what each bet is worth now. They are bets of one stage, so all `Shares` among them have the same null."""
+    shares = [bet.process for bet in bets if isinstance(bet.process, Shares)]
+    if shares and len(shares) == len(bets) and np.size(shares[0].s) < _WIDE:
+        log_es: Iterable[Floats] = Shares.log_e_each(shares)
+    else:
+        log_es = (bet.process.log_e for bet in bets)
+    return [bet.stake + log_e for bet, log_e in zip(bets, log_es, strict=True)]
 
 
 def _place(look: int) -> tuple[float, int]:

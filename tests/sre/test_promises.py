@@ -41,6 +41,9 @@ def test_ids_are_unique() -> None:
         ("database-recovery", "<", "10 min"),
         ("restore-time", "<", "1 h"),
         ("data-loss", "<", "24 h"),
+        ("canary", "<", "1"),
+        ("canary-requests", "<", "1"),
+        ("canary-rollback", "<", "32 s"),
     ],
 )
 def test_bounds_are_those_of_the_architecture_document(promise_id: str, comparison: str, bound: str) -> None:

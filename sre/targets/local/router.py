@@ -74,12 +74,14 @@ class LocalRouter:
 
     def split(self) -> Split | None:
         """Shares as the ingress finds them, versions as the replicas answer."""
-        if not self._begun.exists():
+        try:
+            version = self._begun.read_text(encoding="utf-8")
+            canary, control = self._shares()
+        except FileNotFoundError:
             return None
-        canary, control = (len(list((self._layout.split / track).glob("*"))) / SLOTS for track in _TRACKS.values())
         services = self._services()
         replicas = tuple(Replica(arm, services[arm].process, bool(self._serves(arm)[0]), services[arm].restarts) for arm in ARMS)
-        return Split(self._begun.read_text(encoding="utf-8"), self._production(), canary, control, replicas)
+        return Split(version, self._production(), canary, control, replicas)
 
     def promote(self) -> None:
         """Move the alias, then wait for every replica."""
@@ -108,6 +110,16 @@ class LocalRouter:
             _await(lambda: self._not_ended(told), KILLED_WITHIN_S)
         self._scrape.unlink(missing_ok=True)
         self._begun.unlink()
+
+    def _shares(self) -> list[float]:
+        """Of canary and control. A shift deletes the directory that it replaces, perhaps while it is being read here."""
+        last = self._layout.split.resolve()
+        try:
+            return [len(list((last / track).iterdir())) / SLOTS for track in _TRACKS.values()]
+        except FileNotFoundError:
+            if last == self._layout.split.resolve():
+                raise
+        return self._shares()
 
     def _put(self, slots: Mapping[str, range]) -> None:
         link = self._layout.split

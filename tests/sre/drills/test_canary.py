@@ -14,20 +14,21 @@ from sre.canary.plan import Plan
 from sre.drills import canary
 from sre.drills.base import Case, Context, Options
 from sre.drills.canary import PROMOTED, ROLLED_BACK, CanaryDrill, local, place, told
-from sre.drills.catalog import DRILLS
 from sre.drills.run import verify
+from sre.drills.world import World
 from sre.errors import CannotRun, ExitCode, FaultWithoutEffect, StepFailed
 from sre.evidence import bundle
+from sre.faults.model import Place
 from sre.judges.canary.rules import Kind
 from sre.judges.canary.soundness import check
 from sre.readings import LoadPlan
-from sre.targets.local.layout import Layout, replica_names
 from sre.targets.local.target import LocalTarget
-from sre.targets.memory import Behaviour
 from sre.verdict import Outcome, Verdict
+from tests.contract.versions import register_copy
 from tests.sre.canary.rolling import Stage, staged
 
 from .conftest import RunDrills
+from .silent import silent
 
 MakeCase = Callable[..., Case]
 
@@ -186,7 +187,7 @@ def test_a_canary_that_is_there_already_is_left_alone(run_drills: RunDrills, mak
 def under_way(drill: CanaryDrill, context: Context, script: str) -> CanaryDrill:
     """The drill with a rollout that is a script."""
     context.folder.mkdir(parents=True)
-    context.load = context.observers.start_load(LoadPlan(50.0, 600.0, 1), context.folder)
+    context.load = context.observers.start_load(LoadPlan(50.0, 30.0, 1), context.folder)
     drill._process = subprocess.Popen(["sh", "-c", script])
     return drill
 
@@ -267,7 +268,7 @@ def test_what_a_rollout_recorded_is_told(tmp_path: Path) -> None:
 
 def test_a_rollback_is_told_with_the_look_that_decided(tmp_path: Path) -> None:
     with staged(tmp_path) as stage:
-        stage.target.behaviour.canary_failing = 0.3
+        stage.prometheus.service.failing["canary"] = 0.25
         done = stage.begin()
         facts = told(stage.place.root)
     assert facts["ended"] == ROLLED_BACK
@@ -283,7 +284,7 @@ def test_a_rollout_that_never_began_has_no_moment_to_count_from(tmp_path: Path) 
 
 
 def test_a_folder_without_a_record_or_with_two_is_not_guessed_at(tmp_path: Path) -> None:
-    with pytest.raises(StepFailed, match="the rollout left 0 closed records, not one; see rollout.log"):
+    with pytest.raises(StepFailed, match=r"the rollout left 0 closed records, not one; see rollout\.log"):
         told(tmp_path)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -313,7 +314,7 @@ def test_sabotage_a_record_without_its_end(recorded: tuple[Stage, Path]) -> None
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     decision = next(number for number, line in enumerate(lines) if json.loads(line)["event"] == "decision")
     path.write_text("".join(lines[:decision]), encoding="utf-8")
-    with pytest.raises(StepFailed, match="holds no decision; see rollout.log"):
+    with pytest.raises(StepFailed, match=r"holds no decision; see rollout\.log"):
         told(stage.place.root)
 
 
@@ -324,27 +325,44 @@ def test_a_record_of_something_else_is_no_rollout(run_drills: RunDrills, tmp_pat
 
 
 def test_a_local_system_keeps_its_models_where_its_objects_are(make_context: Callable[..., Context], tmp_path: Path) -> None:
-    ports = {"mlflow": 1, "ingress": 2}
-    target = LocalTarget(Layout(tmp_path, tmp_path, ports, replica_names(1), None, "all"))
+    target = silent(tmp_path)
     context = make_context("canary-good")
     with pytest.raises(CannotRun, match="target memory keeps its models elsewhere"):
         local(context)
     context.target = target
     assert local(context) is target
-    assert place(target).objects == target.layout.objects
+    assert place(target) == Place(target.layout.objects, target.endpoints.mlflow)
 
 
-@pytest.mark.local
-def test_nobody_was_served_by_a_canary_that_is_not_there(
-    system: LocalTarget, make_context: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_canary_that_serves_nobody_is_a_fault_without_effect(make_context: Callable[..., Context], tmp_path: Path) -> None:
     context = make_context("canary-good")
-    context.target = system
-    monkeypatch.setattr(context, "until", lambda look, **_: (_ for _ in ()).throw(StepFailed(look()[1])))
-    with pytest.raises(FaultWithoutEffect, match="nobody was served by the canary: 0 requests"):
+    context.target = silent(tmp_path)
+    with pytest.raises(FaultWithoutEffect, match=r"nobody was served by the canary: .*last seen: 0 requests"):
         Good().prove_injected(context)
 
 
-def test_behaviour_of_the_double_is_that_of_the_drills() -> None:
-    assert {kind.name for kind in DRILLS.values() if issubclass(kind, CanaryDrill)} >= {Good.name, Bad.name}
-    assert "1" in Behaviour().versions
+@pytest.mark.parametrize("counted_from", [None, 1_767_268_800.0])
+def test_failures_that_prometheus_cannot_tell_are_not_counted(
+    make_context: Callable[..., Context], tmp_path: Path, counted_from: float | None
+) -> None:
+    context = make_context("canary-good")
+    context.target = silent(tmp_path)
+    context.note(counted_from=counted_from)
+    assert Good()._failed_by_canary(context) is None
+
+
+@pytest.mark.local
+def test_what_the_canary_answered_wrong_is_counted_from_its_first_request(
+    system: LocalTarget, make_context: Callable[..., Context]
+) -> None:
+    context = make_context("canary-good")
+    context.target = system
+    try:
+        system.router.begin(register_copy(system.layout))
+        context.note(counted_from=system.clock.wall())
+        system.router.shift(1.0, 0.0)
+        assert World(system.endpoints, 2.0, 5.0).user_probe()[0] == 200
+        assert Good()._failed_by_canary(context) == 0.0
+        assert "the canary has answered 1 requests" in Good().prove_injected(context)
+    finally:
+        system.router.end()

@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sre.errors import EvidenceDamaged, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Entry, Ledger
 from sre.faults.process import KillReplica, PauseReplica
+from sre.targets.local import processes, state
+from sre.targets.local.layout import Layout
+from sre.targets.local.target import LocalTarget
 from sre.targets.memory import Behaviour, MemoryTarget
 
 
@@ -225,3 +232,43 @@ def test_a_router_that_refuses_leaves_the_canary_pending(ledger: Ledger, target:
         ledger.replay(target)
     target.behaviour.router_works = True
     assert ledger.replay(target) == ["end the canary"]
+
+
+@pytest.fixture
+def stopped() -> Iterator[subprocess.Popen[bytes]]:
+    """A process under SIGSTOP."""
+    process = subprocess.Popen(["sleep", "1000"])
+    process.send_signal(signal.SIGSTOP)
+    yield process
+    process.kill()
+    process.wait(10)
+
+
+def running(home: Path, prometheus: str) -> LocalTarget:
+    """A local system of which Prometheus alone has a process."""
+    layout = Layout(home, home, {}, (), None, "all")
+    services = {"prometheus": state.ServiceState("ready", prometheus)}
+    state.write(home, state.SystemState("", "ready", "", "all", {}, [], None, services))
+    return LocalTarget(layout)
+
+
+RESUME_SERVICE = Undo("resume-service", {"service": "prometheus"}, "resume prometheus")
+
+
+def test_a_service_that_was_stopped_runs_again(ledger: Ledger, tmp_path: Path, stopped: subprocess.Popen[bytes]) -> None:
+    ledger.plan(RESUME_SERVICE)
+    assert ledger.replay(running(tmp_path, processes.identity(stopped.pid))) == ["resume prometheus"]
+    assert psutil.Process(stopped.pid).status() != psutil.STATUS_STOPPED
+    assert ledger.pending() == []
+
+
+def test_a_service_without_a_process_stays_pending(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.plan(RESUME_SERVICE)
+    with pytest.raises(UndoIncomplete, match="still changed: resume prometheus: prometheus has no process to send SIGCONT to"):
+        ledger.replay(running(tmp_path, ""))
+    assert len(ledger.pending()) == 1
+
+
+def test_a_simulated_system_has_no_services_to_resume(ledger: Ledger, target: MemoryTarget) -> None:
+    ledger.plan(RESUME_SERVICE)
+    assert ledger.replay(target) == ["resume prometheus"]

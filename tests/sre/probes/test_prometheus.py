@@ -148,6 +148,30 @@ def test_a_restarted_counter_counts_from_zero_and_is_told(scraping: Scraping, pa
     assert (counts.requests, counts.resets) == (4 + 2, 1)
 
 
+def test_one_track_is_counted_by_itself_from_when_it_was_seen_at_zero(scraping: Scraping, page: Page, second: Page) -> None:
+    def count(stable: int, canary: int, failed: int) -> None:
+        page.text = f'http_requests_total{{path="/predict",status="200",track="stable"}} {stable}\n'
+        second.text = "".join(
+            f'http_requests_total{{path="/predict",status="{status}",track="canary"}} {value}\n'
+            for status, value in ((200, canary), (500, failed))
+        )
+
+    page.text = second.text = ""
+    unseen = scraping.settled()
+    count(900, 0, 0)
+    start = scraping.settled()
+    count(1000, 20, 3)
+    end = scraping.settled()
+    canary, both = server_counts(scraping.url, start, end, track="canary"), server_counts(scraping.url, start, end)
+    assert canary is not None
+    assert both is not None
+    assert (canary.requests, canary.errors) == (23, 3)
+    assert both.requests == 123
+    assert server_counts(scraping.url, start, end, track="control") is None
+    # A canary that nobody had seen yet has no sample before the span.
+    assert server_counts(scraping.url, unseen, end, track="canary") is None
+
+
 def test_no_sample_before_the_span_is_no_count(scraping: Scraping) -> None:
     end = scraping.settled()
     assert server_counts(scraping.url, end - 3600, end) is None

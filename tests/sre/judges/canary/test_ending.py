@@ -45,7 +45,7 @@ def test_an_ending_as_expected_is_kept(how: str, wanted: str) -> None:
         (ended("rolled back", "1", "ConnectError()"), "replicas serve version 1, ConnectError() and not 1 alone"),
         (ended("promoted", "1", expected="promoted", wanted="2"), "replicas serve version 1 and not 2 alone"),
     ],
-    ids=["promoted", "promoted and put back", "rolled back", "left in production", "left on one", "one is silent", "not taken over"],
+    ids=["promoted", "promoted and put back", "rolled back", "left", "left on one", "one is silent", "not taken over"],
 )  # fmt: skip
 def test_sabotage_an_ending_otherwise_is_broken(verdict: Verdict, why: str) -> None:
     assert (verdict.outcome, verdict.measured, verdict.why) == (Outcome.BROKEN, 1.0, why)

@@ -15,11 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sre.drills.canary import place
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
+from sre.faults.model import named
 from sre.targets.base import Capability
 from sre.targets.local import processes, state, target
 from sre.targets.local.database import all_roles
-from sre.targets.local.layout import Layout
+from sre.targets.local.layout import ARMS, Layout
 from sre.targets.local.target import LocalTarget
 
 TOOLS = Path("/nonexistent/tools")
@@ -246,6 +248,46 @@ def test_a_system_that_is_gone_has_no_replicas(make_layout: Callable[..., Layout
 def test_a_restored_place_has_no_cluster(make_layout: Callable[..., Layout]) -> None:
     with pytest.raises(CannotRun, match="is a restored place: its database is a single server"):
         _ = LocalTarget(make_layout(parts="serving")).database
+
+
+def test_a_restored_place_splits_no_traffic(make_layout: Callable[..., Layout]) -> None:
+    with pytest.raises(CannotRun, match="is a restored place: it has no ingress that could split traffic"):
+        _ = LocalTarget(make_layout(parts="serving")).router
+
+
+def test_a_replica_that_does_not_answer_says_no_version(make_layout: Callable[..., Layout]) -> None:
+    found = LocalTarget(make_layout(replicas=2)).versions()
+    assert list(found) == ["serving-1", "serving-2"]
+    assert all("refused" in why for why in found.values())
+
+
+def test_a_service_is_stopped_and_runs_again(small_home: Path, eventually: Callable[..., None]) -> None:
+    system, _ = target.up(small_home, TOOLS)
+    process = psutil.Process(int(services(small_home)["one"].process.partition("@")[0]))
+    system.signal_service("one", signal.SIGSTOP)
+    eventually(lambda: process.status() == psutil.STATUS_STOPPED, "it is stopped")
+    system.signal_service("one", signal.SIGCONT)
+    eventually(lambda: process.status() != psutil.STATUS_STOPPED, "it runs again")
+
+
+def test_a_service_without_a_process_gets_no_signal(make_layout: Callable[..., Layout]) -> None:
+    layout = make_layout()
+    waiting = {name: state.ServiceState("waiting") for name in ("prometheus", "canary-1", *layout.replicas)}
+    state.write(layout.home, state.SystemState("1@2", "ready", "", "all", {}, list(layout.replicas), None, waiting))
+    with pytest.raises(StepFailed, match=r"prometheus has no process to send SIGSTOP to \(last known: none\)"):
+        LocalTarget(layout).signal_service("prometheus", signal.SIGSTOP)
+    with pytest.raises(StepFailed, match="canary-1 has no process to send SIGKILL to"):
+        LocalTarget(layout).kill("canary-1")
+    for arm in ARMS:
+        state.hold(layout.home, arm)
+    with pytest.raises(UsageError, match="replica 'canary-1' does not exist; there are serving-1, serving-2, serving-3"):
+        LocalTarget(layout).kill("canary-1")
+
+
+@pytest.mark.local
+def test_every_replica_says_which_version_it_serves(system: LocalTarget) -> None:
+    production = named(place(system), "production")
+    assert system.versions() == dict.fromkeys(system.layout.replicas, production)
 
 
 @pytest.mark.local
