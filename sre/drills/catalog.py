@@ -43,8 +43,10 @@ DRILLS: dict[str, type[Drill]] = {
     )
 }  # fmt: skip
 
-# One of each kind: together they judge every promise, in minutes. The other faults of the database are drills of their own.
-GAME_DAY: tuple[type[Drill], ...] = (Training, PeakLoad, PodRecovery, Alerting, DatabaseRecovery, Restore)
+# One of each kind: together they judge every promise, in minutes. The other faults are drills of their own.
+GAME_DAY: tuple[type[Drill], ...] = (
+    Training, PeakLoad, PodRecovery, Alerting, DatabaseRecovery, CanaryWrongClasses, Restore,
+)  # fmt: skip
 
 
 def drill(name: str) -> Drill:

@@ -14,7 +14,7 @@ from sre.verdict import Outcome, Verdict
 
 
 def judgement(
-    case: Case, of_users: Sequence[Verdict], of_watchers: Sequence[Verdict] = (), *, may_stop: bool = False
+    case: Case, of_users: Sequence[Verdict], of_watchers: Sequence[Verdict] = (), *, may_stop: bool = False, counted: bool = True
 ) -> Judgement:
     """Verdicts of a drill under load, doubted where their evidence may not tell the truth.
 
@@ -27,9 +27,13 @@ def judgement(
         of_users: verdicts on the samples.
         of_watchers: verdicts on what others saw meanwhile: replicas, alerts. They come first.
         may_stop: the drill ends its load itself.
+        counted: False when the fault hit who counts for the servers, so that there is no second source.
     """
     recording, samples = case.load()
     saturated = saturation(recording, samples, may_stop=may_stop)
+    verdicts = (*of_watchers, *(doubt(verdict, saturated, _overturned(verdict)) for verdict in of_users))
+    if not counted:
+        return Judgement(verdicts, (*saturated, "what the servers counted is not compared: the fault hit Prometheus itself"))
     agreed = agreement(
         recording,
         samples,
@@ -37,7 +41,6 @@ def judgement(
         scrape_seconds=float(case.facts.get("scrape_s", 0.0)),
         resend_seconds=float(case.facts.get("resend_s", math.inf)),
     )
-    verdicts = (*of_watchers, *(doubt(verdict, saturated, _overturned(verdict)) for verdict in of_users))
     return Judgement(tuple(doubt(verdict, agreed.findings) for verdict in verdicts), (*saturated, *agreed.findings))
 
 

@@ -54,9 +54,7 @@ class Bundle:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def seal(
-        self, record: RunRecord, key: Ed25519PrivateKey, render: Callable[[RunRecord, Path], str] = html.render
-    ) -> None:
+    def seal(self, record: RunRecord, key: Ed25519PrivateKey, render: Callable[[RunRecord, Path], str] = html.render) -> None:
         """Write the record, the reports, the checksums and last the attestation; nothing may change afterwards.
 
         Args:

@@ -151,9 +151,13 @@ def test_users_come_in_numbers_that_tell_a_tenth_of_them_apart() -> None:
     assert Good().steady_seconds(Options()) == canary.STEADY_S
 
 
-def test_the_plan_is_the_one_in_use_but_for_its_length_and_its_consents() -> None:
+def test_the_plan_is_the_one_in_use_but_for_its_length_its_consents_and_how_errors_come() -> None:
     drilled, used = plans.load(canary.PLAN), plans.load(canary.PLAN.with_name("canary.yaml"))
-    assert (drilled.metrics, drilled.errors, drilled.requests) == (used.metrics, used.errors, used.requests)
+    assert (drilled.errors, drilled.requests) == (used.errors, used.requests)
+    in_drills, in_use = ({rule.name: rule for rule in plan.rules().metrics} for plan in (drilled, used))
+    errors, as_used = in_drills.pop("errors"), in_use.pop("errors")
+    assert in_drills == in_use
+    assert (errors.margin, errors.objective) == (as_used.margin, as_used.objective)
     assert [stage.weight for stage in drilled.stages] == [stage.weight for stage in used.stages] == [0.1, 0.5, 1.0]
     assert not any(stage.approval for stage in drilled.stages)
     assert drilled.slo is None

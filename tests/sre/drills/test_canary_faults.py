@@ -227,6 +227,18 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         mislabelled(folder, "3", "8")
 
 
+def test_a_training_that_fails_registers_nothing(make_context: MakeContext, tmp_path: Path) -> None:
+    context = make_context("canary-trained-defect")
+    context.folder.mkdir(parents=True)
+    target = context.target = silent(tmp_path / "home")
+    target.layout.run.mkdir()
+    # Which training refuses, before it looks for a registry.
+    write_dataset(target.layout.objects / "ml-datasets" / "1", {"3/a.png": 10, "3/b.png": 90})
+    with pytest.raises(StepFailed, match=r"the training ended with \d+ and registered nothing; see train\.log"):
+        CanaryTrainedDefect().version(context)
+    assert "0-mislabelled-1" in (context.folder / "train.log").read_text(encoding="utf-8")
+
+
 @pytest.mark.local
 @pytest.mark.parametrize("kind", [CanaryGood, CanaryErrors, CanaryWrongClasses, CanaryCrash, CanaryPrometheusDown])
 def test_a_version_is_registered_whose_files_are_whole(
@@ -261,17 +273,5 @@ def test_a_quarter_slower_is_a_quarter_of_what_users_wait_here(
     load = World(system.endpoints, 2.0, 5.0).start_load(LoadPlan(rate=20.0, seconds=20.0, seed=2), tmp_path / "load")
     load.wait()
     version = CanarySlow().version(context)
-    assert 0 < context.facts["mean_s"] < 5.0
+    assert 0 < context.facts["median_s"] < 5.0
     assert artifact.verify(place(system).folder(version)).version == version
-
-
-@pytest.mark.local
-def test_a_training_that_cannot_work_registers_nothing(system: LocalTarget, make_context: MakeContext) -> None:
-    context = make_context("canary-trained-defect")
-    context.folder.mkdir(parents=True)
-    # The same objects, and a registry that nobody answers for.
-    ports = {**system.layout.ports, "mlflow": 1}
-    context.target = LocalTarget(replace(system.layout, ports=ports))
-    with pytest.raises(StepFailed, match=r"the training ended with \d+ and registered nothing; see train\.log"):
-        CanaryTrainedDefect().version(context)
-    assert (context.folder / "train.log").stat().st_size > 0

@@ -29,6 +29,20 @@ def test_a_canary_that_becomes_worse_is_not_taken_for_bursts() -> None:
     assert found.index == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize("interval", [2, 3, 4, 5, 10, 11])
+def test_a_sudden_change_within_a_pair_contradicts_nothing_at_any_look(interval: int) -> None:
+    rng = np.random.default_rng(74)
+    dispersion = Dispersion(share=0.1)
+    highest, indices = 0.0, []
+    for i in range(60):
+        dispersion.update(int(rng.poisson(10_000 if i >= interval else 1000)), int(rng.poisson(9000)))
+        highest = max(highest, dispersion.at_least)
+        indices.append(dispersion.index or 0.0)
+    if interval % 2:
+        assert max(indices) > 100.0  # the change did come within a pair
+    assert highest < 1.5
+
+
 @pytest.mark.parametrize("mean", [5, 20])
 def test_bursts_are_found(mean: int) -> None:
     rng = np.random.default_rng(72)

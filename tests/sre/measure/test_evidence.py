@@ -2,11 +2,12 @@ import math
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sre.measure.evidence import Evidence, Restarting, _place, log_mean
+from sre.measure.evidence import Evidence, Floats, Restarting, _place, log_mean
 from sre.measure.shares import Shares
 
 fair = partial(Shares, share=0.5)
@@ -71,6 +72,34 @@ def test_one_more_look_at_the_null_is_expected_to_change_nothing() -> None:
         mixture.update(outcome, 1 - outcome)
         after.append(mixture.log_e)
     np.testing.assert_allclose(0.5 * (np.exp(after[0] - now) + np.exp(after[1] - now)), 1.0, rtol=1e-9)
+
+
+class Alone:
+    """`Shares` that the mixture does not know as such, so that each is evaluated by itself."""
+
+    def __init__(self, share: float) -> None:
+        self._process = Shares(share=share)
+
+    def update(self, canary: npt.ArrayLike, control: npt.ArrayLike, /) -> None:
+        self._process.update(canary, control)
+
+    @property
+    def log_e(self) -> Floats:
+        return self._process.log_e
+
+
+@pytest.mark.parametrize("tests", [1, 20])
+def test_processes_evaluated_at_once_are_worth_what_each_is_alone(tests: int) -> None:
+    rng = np.random.default_rng(6)
+    at_once, alone = Restarting(partial(Shares, share=0.1)), Restarting(partial(Alone, 0.1))
+    for look in range(100):
+        if look == 40:
+            at_once.stage(fair)
+            alone.stage(partial(Alone, 0.5))
+        counts = rng.poisson(1.0, tests), rng.poisson(3.0, tests)
+        for mixture in (at_once, alone):
+            mixture.update(*counts)
+        np.testing.assert_allclose(at_once.log_e, alone.log_e, rtol=1e-12, atol=1e-12)
 
 
 def test_false_alarms_over_two_stages_stay_below_the_level() -> None:

@@ -63,6 +63,36 @@ def test_evidence_is_finite_and_never_for_both_sides(s: int, f: int, share: floa
 
 
 @settings(deadline=None)
+@given(s=counts, f=counts, share=st.floats(0.001, 0.999), margin=st.floats(0.0, 3.0), prior=st.sampled_from([1.0, 10.0]))
+def test_one_count_and_many_give_the_same(s: int, f: int, share: float, margin: float, prior: float) -> None:
+    balanced = round((s + f) * limit_share(share, margin))  # where what cancels is largest
+    pairs = np.array([(s, f), (balanced, s + f - balanced), (s, 0), (0, f)])
+    many = np.tile(pairs, (100, 1))
+    for log_e in (log_e_above, log_e_below):
+        arrays = log_e(many[:, 0], many[:, 1], share=share, margin=margin, prior=prior)
+        few = log_e(pairs[:, 0], pairs[:, 1], share=share, margin=margin, prior=prior)
+        ones = [float(log_e(int(a), int(b), share=share, margin=margin, prior=prior)) for a, b in pairs]
+        np.testing.assert_allclose(few, ones, rtol=0.0)
+        np.testing.assert_allclose(arrays, np.tile(ones, 100), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("s", "f", "log_e"),  # summed in 30 digits from the series of DLMF 8.17.8, all of whose terms are positive
+    [
+        (1003, 8997, -3.20749632526662),
+        (90_000, 910_000, -9.31659895195427),
+        (100_300, 899_700, -4.56512686699077),
+        (111_000, 889_000, 646.516920360131),
+        (10_000_000, 90_000_000, -7.88600769782124),
+        (10_005_000, 89_995_000, -5.85332095135118),
+    ],
+)
+def test_it_is_exact_at_large_counts(s: int, f: int, log_e: float) -> None:
+    assert float(log_e_above(s, f, share=0.1)) == pytest.approx(log_e, rel=1e-9)
+    assert float(log_e_above([s] * 100, f, share=0.1)[0]) == pytest.approx(log_e, rel=1e-9)
+
+
+@settings(deadline=None)
 @given(s=st.integers(0, 10**6), f=st.integers(0, 10**6))
 def test_more_events_of_the_canary_are_more_evidence_against_it(s: int, f: int) -> None:
     assert log_e_above(s + 1, f, share=0.2, margin=0.5) > log_e_above(s, f, share=0.2, margin=0.5)
@@ -141,6 +171,19 @@ def test_running_evidence_does_not_depend_on_the_portions() -> None:
     whole.update(s.sum(), f.sum())
     assert one.log_e == whole.log_e == log_e_above(s.sum(), f.sum(), share=0.1, margin=0.5)
     assert one.log_e_fine == whole.log_e_fine == log_e_below(s.sum(), f.sum(), share=0.1, margin=0.5)
+
+
+def test_processes_side_by_side_are_as_each_alone() -> None:
+    rng = np.random.default_rng(25)
+    for shape in ((), (3,), (100,)):
+        processes = [Shares(share=0.2, margin=0.5) for _ in range(5)]
+        for begun in range(1, 5):
+            for process in processes[:begun]:
+                process.update(rng.poisson(3.0, shape), rng.poisson(9.0, shape))
+        each = Shares.log_e_each(processes)
+        assert each.shape == (5, *shape)
+        for row, process in zip(each, processes, strict=True):
+            np.testing.assert_allclose(row, np.broadcast_to(process.log_e, shape), rtol=1e-9, atol=1e-12)
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
