@@ -138,7 +138,7 @@ def _panel(title: str, top: float, xs: Sequence[float], lines: Sequence[tuple[st
         for number, (name, values) in enumerate(tens)
     )
     return Panel(
-        title=title, top=top, height=_HEIGHT, ticks=tuple(Tick(up(power), f"{10.0**power:,.10g}") for power in grid),
+        title=title, top=top, height=_HEIGHT, ticks=tuple(Tick(up(power), f"{10.0**power:,.10g}" if power < 5 else f"1e{power}") for power in grid),
         threshold=Tick(up(at), f"threshold {e_value(threshold)}"), lines=drawn,
     )  # fmt: skip
 

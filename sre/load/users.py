@@ -54,7 +54,9 @@ def _requests_to_send() -> list[tuple[bytes, dict[str, str]]]:
     found = [path for path in sorted(Path(JOB.bodies).rglob("*")) if path.suffix in _TYPES]
     if not found:
         raise SystemExit(f"{JOB.bodies} holds no .jpg or .png file to send")
-    return [(path.read_bytes(), {"Content-Type": _TYPES[path.suffix], "X-API-Key": key}) for path in found]
+    # Sorted, the folder holds one class after the other, and what is sent would change every second.
+    mixed = [found[index] for index in np.random.default_rng(JOB.seed).permutation(len(found))]
+    return [(path.read_bytes(), {"Content-Type": _TYPES[path.suffix], "X-API-Key": key}) for path in mixed]
 
 
 def _is_prediction(body: bytes) -> bool:
