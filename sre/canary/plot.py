@@ -137,8 +137,9 @@ def _panel(title: str, top: float, xs: Sequence[float], lines: Sequence[tuple[st
         (f"m{number % 6}", name, "M" + "L".join(f"{x} {up(value)}" for x, value in zip(xs, values, strict=True)) + "h.1")
         for number, (name, values) in enumerate(tens)
     )
+    ticks = tuple(Tick(up(power), f"{10.0**power:,.10g}" if power < 5 else f"1e{power}") for power in grid)
     return Panel(
-        title=title, top=top, height=_HEIGHT, ticks=tuple(Tick(up(power), f"{10.0**power:,.10g}" if power < 5 else f"1e{power}") for power in grid),
+        title=title, top=top, height=_HEIGHT, ticks=ticks,
         threshold=Tick(up(at), f"threshold {e_value(threshold)}"), lines=drawn,
     )  # fmt: skip
 
