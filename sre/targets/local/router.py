@@ -76,9 +76,9 @@ class LocalRouter:
         """Shares as the ingress finds them, versions as the replicas answer."""
         try:
             version = self._begun.read_text(encoding="utf-8")
-            canary, control = self._shares()
         except FileNotFoundError:
             return None
+        canary, control = self._shares()
         services = self._services()
         replicas = tuple(Replica(arm, services[arm].process, bool(self._serves(arm)[0]), services[arm].restarts) for arm in ARMS)
         return Split(version, self._production(), canary, control, replicas)
@@ -118,7 +118,7 @@ class LocalRouter:
             return [len(list((last / track).iterdir())) / SLOTS for track in _TRACKS.values()]
         except FileNotFoundError:
             if last == self._layout.split.resolve():
-                raise
+                return [0.0 for _ in _TRACKS]  # nobody was ever given a share here
         return self._shares()
 
     def _put(self, slots: Mapping[str, range]) -> None:
