@@ -33,7 +33,7 @@ def test_a_canary_that_crashes_is_rolled_back_and_nobody_notices(
     before = system.versions()
     finished = run.run(
         [CanaryCrash()], system, world, root=tmp_path, signing_key=tmp_path / "key.pem", name="canary",
-        options=Options(rate=60.0), narrator=Silent(),
+        options=Options(rate=100.0), narrator=Silent(),
     )  # fmt: skip
     key = sign.public_key(tmp_path / "key.pem.pub")
     record = finished.record.drills[0]
