@@ -48,6 +48,7 @@ class CanaryDrill(Drill):
     needs: ClassVar = frozenset({Capability.REPLICAS, Capability.WEIGHTS})
     ends: ClassVar[str] = ROLLED_BACK
     counted: ClassVar[bool] = True
+    plan_file: ClassVar[Path] = PLAN
     _process: subprocess.Popen[bytes]
 
     def plan(self, options: Options) -> LoadPlan:

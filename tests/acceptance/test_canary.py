@@ -21,6 +21,30 @@ from tests.acceptance.silent import Silent
 
 pytestmark = pytest.mark.local
 
+# Of what a busy machine makes slow nothing is asked: the forecast would refuse a rollout that cannot get through.
+PLAN = """\
+schema: sre.canary/1
+name: digits-resnet8
+scrape: 2s
+errors: {rollback: 1%, promote: 5%, sample_ratio: 0.1%}
+requests: http_requests_total{job="serving",path="/predict",track="$track"}
+stages:
+  - {weight: 10%, at_least: 60s, at_most: 15m}
+  - {weight: 100%, at_least: 10s, at_most: 2m}
+no_data: {rollback_after: 1m}
+at_deadline: rollback
+metrics:
+  errors:
+    kind: ratio
+    events: http_requests_total{job="serving",path="/predict",track="$track",status=~"5.."}
+    of: requests
+    margin: 3x
+    model: independent
+    negligible: 5%
+    objective: {at_most: 5%}
+  crashes: {kind: crashes, started: 'process_start_time_seconds{job="serving",track="$track"}', limit: 0}
+"""
+
 
 @pytest.mark.timeout(600)
 def test_a_canary_that_crashes_is_rolled_back_and_nobody_notices(
@@ -29,6 +53,9 @@ def test_a_canary_that_crashes_is_rolled_back_and_nobody_notices(
     # The rollout is a process of its own and signs with the key that its environment names.
     monkeypatch.setenv("SRE_SIGNING_KEY", str(tmp_path / "key.pem"))
     assert Settings().signing_key == tmp_path / "key.pem"
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN, encoding="utf-8")
+    monkeypatch.setattr(CanaryCrash, "plan_file", plan)
     world = World(system.endpoints, SCRAPE_INTERVAL_S, ANSWER_TIMEOUT_S)
     before = system.versions()
     finished = run.run(
