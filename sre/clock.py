@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+from sre.errors import UsageError
+
 
 class Clock(Protocol):
     """Monotonic seconds for durations, wall time for people and for queries by time."""
@@ -42,3 +44,18 @@ class SystemClock:
 def iso(wall: float) -> str:
     """`2026-01-01T12:00:00.000Z`: UTC, milliseconds, sortable as text."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of an instant as people write it, `2026-01-01T12:00:00Z`.
+
+    Raises:
+        UsageError: for anything else, a time without its zone included.
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None:
+        raise UsageError(f"time {text!r} is not understood; write it with its zone, as 2026-01-01T12:00:00Z")
+    return read.timestamp()

@@ -214,14 +214,6 @@ def _prometheus(url: str | None) -> str:
 
 
 def _moment(text: str | None) -> float:
-    from datetime import datetime
+    from sre.clock import moment
 
-    if text is None:
-        return time.time()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise UsageError(f"time {text!r} is not understood; write it with its zone, as 2026-01-01T12:00:00Z")
-    return moment.timestamp()
+    return time.time() if text is None else moment(text)

@@ -21,7 +21,8 @@ Floats = npt.NDArray[np.float64]
 ALPHA = 0.05  # of every interval
 INCIDENT_SHARE = 0.2  # of the budget of the whole period: an incident that costs more wants a postmortem (SRE workbook)
 _FEW_BAD = 10.0  # of these a single one more or less decides, so the interval does
-_EVIDENCE = -math.log(0.05)
+# exp(-EVIDENCE) is 5 %: how rarely so many bad events come when the budget burns no faster than the factor.
+EVIDENCE = -math.log(0.05)
 _SHORT = 12  # the part of an incident's window that tells when it began and ended
 _FORECAST_STEPS = 2000
 
@@ -344,7 +345,7 @@ def evident(bad: Floats, total: Floats, share: float) -> npt.NDArray[np.bool_]:
     expected = total * share
     more = (bad > expected) & (expected > 0)
     excess = np.divide(bad, expected, out=np.ones_like(expected), where=more)
-    return more & (bad * np.log(excess) - bad + expected > _EVIDENCE)
+    return more & (bad * np.log(excess) - bad + expected > EVIDENCE)
 
 
 def weigh(counts: Counts, goal: Goal) -> Counts:

@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
+from sre.judges.budget import EVIDENCE
 from sre.slo.objective import Budgeting, Objective
 from sre.slo.promql import duration, parse, quoted
-from sre.slo.windows import EVIDENCE, MINUTE_S, Severity, Window
+from sre.slo.windows import MINUTE_S, Severity, Window
 
 BURN, UNKNOWN = "ErrorBudgetBurn", "ErrorBudgetUnknown"
 RUNBOOKS = {BURN: "error-budget-burn", UNKNOWN: "error-budget-unknown"}

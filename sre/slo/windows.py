@@ -16,9 +16,6 @@ SHORT = 12  # the short window is that part of the long one
 # Below it a service that keeps its objective would alert for ever: 0.933 is the least of the workbook's factors, for 28 days.
 LEAST_FACTOR = 0.9
 
-# exp(-EVIDENCE) is 5 %: how rarely so many bad events come when the budget burns no faster than the factor.
-EVIDENCE = -math.log(0.05)
-
 
 class Severity(StrEnum):
     """Whether somebody is woken, or finds it on their desk."""

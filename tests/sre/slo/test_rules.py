@@ -10,11 +10,11 @@ import promql_parser
 import pytest
 import yaml
 
-from sre.judges.budget import evident
+from sre.judges.budget import EVIDENCE, evident
 from sre.slo import rules
 from sre.slo.objective import Alerting, Objective
 from sre.slo.spec import load, parse
-from sre.slo.windows import EVIDENCE, Severity
+from sre.slo.windows import Severity
 from sre.targets.local.programs import find
 from tests.sre.slo.examples import LATENCY, OURS, SLICES, SLOTH, THRESHOLD
 
