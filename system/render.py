@@ -24,7 +24,8 @@ TEMPLATES = {
     "alertmanager.yml": "monitoring/alertmanager.yml.j2",
 } | {
     # Made of experiments/slo.yaml: `sre slo generate -o system/monitoring/objectives --runbooks '[[ monitoring.runbooks ]]'`.
-    name: f"monitoring/objectives/{name}" for name in OBJECTIVES
+    name: f"monitoring/objectives/{name}"
+    for name in OBJECTIVES
 }
 
 
