@@ -75,16 +75,7 @@ class CanaryDrill(Drill):
         context.ledger.plan(Undo("demote", {"version": production}, f"put version {production} back into production"))
         context.ledger.plan(Undo("end-canary", {}, "end the canary"))
         version = self.version(context)
-        command = [
-            str(Path(sys.executable).with_name("sre")),
-            "canary",
-            "run",
-            version,
-            "--plan",
-            str(PLAN),
-            "--since",
-            f"{STEADY_S:.0f}s",
-        ]
+        command = self.command(version)
         context.ran(command)
         context.note(production=production, version=version)
         with (context.folder / "rollout.log").open("wb") as log:
@@ -102,6 +93,11 @@ class CanaryDrill(Drill):
             self._end()
             raise
         return f"version {version} gets {share:.0%} of the traffic{fault}   undo: put version {production} back"
+
+    def command(self, version: str) -> list[str]:
+        """What begins the rollout, as a person would type it."""
+        program = str(Path(sys.executable).with_name("sre"))
+        return [program, "canary", "run", version, "--plan", str(self.plan_file), "--since", f"{STEADY_S:.0f}s"]
 
     @abstractmethod
     def version(self, context: Context) -> str:

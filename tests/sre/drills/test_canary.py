@@ -72,6 +72,14 @@ def outcomes(drill: CanaryDrill, case: Case, facts: dict[str, Any]) -> dict[str,
 KEPT, BROKEN, INCONCLUSIVE = Outcome.KEPT, Outcome.BROKEN, Outcome.INCONCLUSIVE
 
 
+def test_the_rollout_is_begun_by_the_plan_of_the_drill(tmp_path: Path) -> None:
+    class Other(Good):
+        plan_file = tmp_path / "other.yaml"
+
+    assert Good().command("7")[1:6] == ["canary", "run", "7", "--plan", str(canary.PLAN)]
+    assert Other().command("7")[4:6] == ["--plan", str(tmp_path / "other.yaml")]
+
+
 def test_a_rollout_that_ended_as_it_had_to_is_kept(make_case: MakeCase) -> None:
     assert outcomes(Good(), make_case(), PROMOTED_FACTS) == {"canary": KEPT, "canary-requests": KEPT}
     verdicts = judged(Bad(), make_case(), noted())
