@@ -14,13 +14,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sre.clock import Clock, iso
 from sre.errors import EvidenceDamaged
 from sre.evidence.codec import plain
 
 FIRST = "0" * 64  # `prev` of the first line
+_BLOCK = 65_536
 _OWN = frozenset({"seq", "t", "at", "event", "prev"})
 
 
@@ -45,20 +46,27 @@ class Journal:
             raise ValueError(f"journal field {min(taken)!r} is the journal's own; choose another name")
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            content = file.read()
-            lines, tail = _split(content)
+            size = file.seek(0, os.SEEK_END)
+            last, tail = _end(file, size)
             seq, prev = 0, FIRST
-            if lines:
-                seq, prev = _parse(lines[-1], f"{self.path.name} line {len(lines)}")["seq"] + 1, _sha(lines[-1])
+            if last is not None:
+                seq, prev = self._parsed(file, last)["seq"] + 1, _sha(last)
             if tail:
-                file.truncate(len(content) - len(tail))
+                file.truncate(size - len(tail))
                 torn = self._line(seq, "torn", {"text": tail.decode("utf-8", "replace")}, prev)
                 file.write(torn + b"\n")
                 seq, prev = seq + 1, _sha(torn)
             file.write(self._line(seq, event, fields, prev) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def _parsed(self, file: BinaryIO, last: bytes) -> dict[str, Any]:
+        try:
+            return _parse(last, self.path.name)
+        except EvidenceDamaged:
+            file.seek(0)  # only who must name the line counts them all
+            number = file.read().count(b"\n")
+            return _parse(last, f"{self.path.name} line {number}")
 
     def _line(self, seq: int, event: str, fields: dict[str, Any], prev: str) -> bytes:
         moment = {"seq": seq, "t": self._clock.now(), "at": iso(self._clock.wall()), "event": event}
@@ -111,6 +119,18 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as missing:
         raise EvidenceDamaged(f"{path.name} is missing from {path.parent.name}: the course of the run is unknown") from missing
+
+
+def _end(file: BinaryIO, size: int) -> tuple[bytes | None, bytes]:
+    """The last complete line, None when there is none, and what follows it: no event costs the reading of all before it."""
+    content, at = b"", size
+    while at and content.count(b"\n") < 2:
+        step = min(_BLOCK, at)
+        at -= step
+        file.seek(at)
+        content = file.read(step) + content
+    lines, tail = _split(content)
+    return (lines[-1] if lines else None), tail
 
 
 def _split(content: bytes) -> tuple[list[bytes], bytes]:

@@ -65,6 +65,18 @@ def test_an_event_that_json_cannot_hold_leaves_no_trace(journal: Journal) -> Non
     assert len(read(journal.path)) == 3
 
 
+@pytest.mark.parametrize("size", [10, 65_530, 65_536, 200_000])
+def test_lines_of_any_length_follow_each_other(journal: Journal, size: int) -> None:
+    for _ in range(3):
+        journal.write("look", raw="x" * size)
+    with journal.path.open("ab") as file:
+        file.write(b"y" * size)
+    journal.write("last")
+    entries = read(journal.path)
+    assert [entry["seq"] for entry in entries[-5:]] == list(range(len(entries) - 5, len(entries)))
+    assert (entries[-2]["event"], entries[-2]["text"], entries[-1]["event"]) == ("torn", "y" * size, "last")
+
+
 def test_a_torn_last_line_is_reported_and_the_rest_is_read(journal: Journal) -> None:
     content = journal.path.read_bytes()
     journal.path.write_bytes(content[:-20])
