@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from sre.errors import UsageError
+from sre.units import Seconds, parse_seconds
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -102,6 +103,21 @@ def line(node: yaml.Node, where: tuple[int | str, ...]) -> int:
             node = node.value[part]
             found_at = node.start_mark.line
     return int(found_at) + 1
+
+
+def duration(value: Any, like: str) -> Seconds:
+    """A duration in a file, for a pydantic validator, which collects ValueError.
+
+    Args:
+        value: as YAML read it.
+        like: examples, for the message.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"write a duration with its unit, as {like}")  # noqa: TRY004 - see above
+    try:
+        return parse_seconds(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
 def _doubled(node: yaml.Node) -> Iterator[tuple[str, int]]:

@@ -15,7 +15,7 @@ from sre.config import PROJECT
 from sre.errors import UsageError
 from sre.judges.canary.rules import Kind, MetricRule, Model, Objective, Rules, StageRule, Worse
 from sre.judges.canary.soundness import check
-from sre.units import Ratio, Seconds, parse_ratio, parse_seconds
+from sre.units import Ratio, Seconds, parse_ratio
 
 PLAN = PROJECT / "experiments" / "canary.yaml"
 TRACKS = ("canary", "control")
@@ -25,12 +25,7 @@ _MAX_FACTOR = 100.0
 
 
 def _duration(value: Any) -> Seconds:
-    if not isinstance(value, str):
-        raise ValueError("write a duration with its unit, as 2s or 10m")  # noqa: TRY004 - pydantic collects ValueError
-    try:
-        seconds = parse_seconds(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
+    seconds = documents.duration(value, "2s or 10m")
     if seconds <= 0:
         raise ValueError("a duration must be longer than nothing")
     return seconds

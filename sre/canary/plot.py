@@ -7,18 +7,17 @@ logarithmic scale with their threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sre.canary.judge import Judged
 from sre.canary.plan import Plan
 from sre.canary.view import e_value, percent
-from sre.evidence.chart import Box, Tick
+from sre.evidence.chart import Box, Scale, Span, Tick, box, round_ticks
 
 _LEFT, _RIGHT, _RIBBON, _TITLE, _HEIGHT, _GAP, _AXIS = 58.0, 12.0, 20.0, 20.0, 150.0, 14.0, 34.0
 _MOST_POINTS = 240
 _LEAST, _MOST = -2.0, 12.0  # powers of ten that are drawn at most
-_LETTER = 6.2  # width of a letter in a label, about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +60,7 @@ def plot(plan: Plan, judged: Sequence[Judged], pixels: float) -> Plot | None:
         return None
     start = judged[0].interval.start
     end = judged[-1].interval.end - start
-
-    def across(at: float) -> float:
-        return round(_LEFT + (at - start) / end * (pixels - _RIGHT - _LEFT), 1)
-
+    across = Scale(start, start + end, _LEFT, pixels - _RIGHT)
     points = _thinned(judged)
     xs = [across(one.interval.end) for one in points]
     top = _RIBBON + _TITLE + 8
@@ -82,7 +78,7 @@ def plot(plan: Plan, judged: Sequence[Judged], pixels: float) -> Plot | None:
         width=pixels, height=bottom + _AXIS, left=_LEFT, right=pixels - _RIGHT, bottom=bottom, panels=(worse, second),
         stages=tuple(_stages(plan, judged, across)),
         gaps=tuple(across(one.interval.end) for one in points if one.interval.missing),
-        times=tuple(Tick(across(start + at), f"{at:g} s") for at in _round(end, max(2, int(pixels / 110)))),
+        times=tuple(Tick(across(start + at), f"{at:g} s") for at in round_ticks(end, max(2, int(pixels / 110)))),
         summary=_summary(judged),
     )  # fmt: skip
 
@@ -127,10 +123,7 @@ def _panel(title: str, top: float, xs: Sequence[float], lines: Sequence[tuple[st
     at = threshold / math.log(10.0)
     high = min(max([at, *(value for _, values in tens for value in values)]) + 0.5, _MOST)
     low = max(min([0.0, *(value for _, values in tens for value in values)]) - 0.25, _LEAST)
-
-    def up(value: float) -> float:
-        return round(top + _HEIGHT * (high - min(max(value, low), high)) / (high - low), 1)
-
+    up = Scale(low, high, top + _HEIGHT, top)
     step = 1 if high - low <= 5 else 2
     grid = [power for power in range(math.ceil(low), math.floor(high) + 1) if power % step == 0]
     drawn = tuple(
@@ -144,20 +137,10 @@ def _panel(title: str, top: float, xs: Sequence[float], lines: Sequence[tuple[st
     )  # fmt: skip
 
 
-def _stages(plan: Plan, judged: Sequence[Judged], across: Callable[[float], float]) -> list[Box]:
+def _stages(plan: Plan, judged: Sequence[Judged], across: Scale) -> list[Box]:
     found = []
     for index, stage in enumerate(plan.stages):
         of = [one.interval for one in judged if one.interval.stage == index]
         if of:
-            x, right = across(of[0].start), across(of[-1].end)
-            name = percent(stage.weight)
-            found.append(Box(x, round(max(right - x, 1.0), 1), name, name if len(name) * _LETTER + 6 <= right - x else ""))
+            found.append(box(Span(percent(stage.weight), of[0].start, of[-1].end), across))
     return found
-
-
-def _round(end: float, count: int) -> list[float]:
-    """0 and round values up to `end`, about `count` steps of 1, 2 or 5 times a power of ten."""
-    rough = end / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * power for size in (1, 2, 5, 10) if size * power >= rough * 0.999)
-    return [round(step * i, 10) for i in range(int(end / step + 1e-9) + 1)]

@@ -45,6 +45,10 @@ Run = Annotated[str, typer.Argument(help="Id of a rollout or path to its folder.
 Share = Annotated[
     Ratio | None, typer.Option("--stage", parser=parse_ratio, metavar="WEIGHT", help="The stage that is meant, as 50%.")
 ]
+Lately = Annotated[
+    Seconds | None,
+    typer.Option(parser=parse_seconds, metavar="TIME", help="How far back today's traffic is read; 10m when left out."),
+]
 LATELY_S = 600.0
 
 
@@ -52,10 +56,7 @@ LATELY_S = 600.0
 def plan(
     file: PlanFile = PLAN,
     prometheus: Url = None,
-    since: Annotated[
-        Seconds | None,
-        typer.Option(parser=parse_seconds, metavar="TIME", help="How far back today's traffic is read; 10m when left out."),
-    ] = None,
+    since: Lately = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how long each stage will take at today's traffic, and what the error rates mean. Refuses a plan that cannot decide."""
@@ -147,10 +148,7 @@ def run(
         Seconds | None,
         typer.Option(parser=parse_seconds, metavar="TIME", help="How long a question waits for its yes; 1h when left out."),
     ] = None,
-    since: Annotated[
-        Seconds | None,
-        typer.Option(parser=parse_seconds, metavar="TIME", help="How far back today's traffic is read; 10m when left out."),
-    ] = None,
+    since: Lately = None,
     as_json: AsJson = False,
 ) -> None:
     """Roll out a version: shift traffic, look once per scrape, promote or roll back. Ctrl-C rolls back; after a SIGKILL --resume

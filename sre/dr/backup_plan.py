@@ -11,8 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from sre import documents
 from sre.config import PROJECT
-from sre.errors import UsageError
-from sre.units import Seconds, parse_seconds
+from sre.units import Seconds
 
 PLAN = PROJECT / "backups" / "plan.yaml"
 BUCKETS = ("ml-models-staging", "ml-models-production", "ml-datasets", "ml-backups")
@@ -32,12 +31,7 @@ def _time(value: Any) -> time:
 
 
 def _duration(value: Any) -> Seconds:
-    if not isinstance(value, str):
-        raise ValueError("write a duration with its unit, as 26h or 30d")  # noqa: TRY004 - pydantic collects ValueError
-    try:
-        seconds = parse_seconds(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
+    seconds = documents.duration(value, "26h or 30d")
     if seconds <= 0:
         raise ValueError("a duration of nothing would keep nothing")
     return seconds

@@ -111,7 +111,7 @@ def chart(series: Series, marks: Marks, pixels: float) -> Chart:
         pixels: width of the drawing, in SVG user units.
     """
     end = series.start[-1] + series.width
-    across = _Scale(0.0, end, _LEFT, pixels - _RIGHT)
+    across = Scale(0.0, end, _LEFT, pixels - _RIGHT)
     fault = marks.fault if marks.fault and marks.fault.start < end else None
     deadline = marks.deadline if marks.deadline and marks.deadline.value < end else None
     centres = [across(start + series.width / 2) for start in series.start]
@@ -125,9 +125,9 @@ def chart(series: Series, marks: Marks, pixels: float) -> Chart:
         right=pixels - _RIGHT,
         bottom=bottom,
         panels=panels,
-        times=tuple(Tick(across(t), f"{t:g} s") for t in _round_ticks(end, max(2, int(pixels / 110)))),
-        steps=tuple(_box(span, across) for span in marks.steps if span.end > 0 and span.start < end),
-        fault=None if fault is None else _box(fault, across),
+        times=tuple(Tick(across(t), f"{t:g} s") for t in round_ticks(end, max(2, int(pixels / 110)))),
+        steps=tuple(box(span, across) for span in marks.steps if span.end > 0 and span.start < end),
+        fault=None if fault is None else box(fault, across),
         deadline=None if deadline is None else Tick(across(deadline.value), deadline.name),
         hovers=tuple(Box(x - size / 2, size, sentence, "") for x, sentence in zip(centres, sentences(series), strict=True)),
     )
@@ -171,18 +171,19 @@ def summary(series: Series) -> str:
     return "; ".join(parts) + "."
 
 
-class _Scale:
+class Scale:
     """A linear map from values to positions, clamped to its ends."""
 
     def __init__(self, low: float, high: float, at_low: float, at_high: float) -> None:
         self._low, self._high, self._at_low, self._at_high = low, high, at_low, at_high
 
     def __call__(self, value: float) -> float:
+        """The position of a value, to a tenth of a unit."""
         share = (min(max(value, self._low), self._high) - self._low) / (self._high - self._low)
         return round(self._at_low + share * (self._at_high - self._at_low), 1)
 
 
-def _panels(series: Series, marks: Marks, centres: Sequence[float], across: _Scale) -> tuple[Panel, ...]:
+def _panels(series: Series, marks: Marks, centres: Sequence[float], across: Scale) -> tuple[Panel, ...]:
     top = (2 * _RIBBON if marks.fault else _RIBBON) + _TITLE + 8
     latency = _latency(series, marks, centres, top)
     top += _LATENCY_HEIGHT + _GAP + _TITLE
@@ -214,7 +215,7 @@ def _latency(series: Series, marks: Marks, centres: Sequence[float], top: float)
     known = [value for values in quantiles.values() for value in values if math.isfinite(value) and value > 0]
     inside = known + [level.value for level in marks.latency]
     low, high = math.log10(min(inside, default=0.001) / _HEADROOM), math.log10(max(inside, default=1.0) * _HEADROOM)
-    scale = _Scale(low, high, top + _LATENCY_HEIGHT, top)
+    scale = Scale(low, high, top + _LATENCY_HEIGHT, top)
     # Below two decades, powers of ten alone would leave one grid line or none.
     digits = (1,) if high - low > 2 else (1, 2, 5)
     grid = [digit * 10.0**power for power in range(math.floor(low), math.ceil(high)) for digit in digits]
@@ -227,7 +228,7 @@ def _latency(series: Series, marks: Marks, centres: Sequence[float], top: float)
         ),
         bounds=tuple(Tick(scale(math.log10(level.value)), level.name) for level in marks.latency),
         paths=tuple(
-            (name, _line(centres, [scale(math.log10(value)) if value > 0 else math.nan for value in values]))
+            (name, line(centres, [scale(math.log10(value)) if value > 0 else math.nan for value in values]))
             for name, values in quantiles.items()
         ),
         note="" if known else "no request was answered",
@@ -246,7 +247,7 @@ def _quantiles(series: Series) -> dict[str, list[float]]:
 def _rate(series: Series, marks: Marks, centres: Sequence[float], top: float) -> Panel:
     sent, answered = ([value / series.width for value in values] for values in (series.sent, series.ok))
     scale, ticks = _from_zero(max([*sent, *(level.value for level in marks.rate)]), top, _RATE_HEIGHT)
-    area = _line(centres, [scale(value) for value in answered])
+    area = line(centres, [scale(value) for value in answered])
     base = top + _RATE_HEIGHT
     return Panel(
         title=", ".join(["Requests per second", *(f"bound {level.name}" for level in marks.rate)]),
@@ -256,20 +257,20 @@ def _rate(series: Series, marks: Marks, centres: Sequence[float], top: float) ->
         bounds=tuple(Tick(scale(level.value), "") for level in marks.rate),  # named in the title: the data hide a label here
         paths=(
             ("answered", f"{area}L{centres[-1]} {base}L{centres[0]} {base}z"),
-            ("sent", _line(centres, [scale(value) for value in sent])),
+            ("sent", line(centres, [scale(value) for value in sent])),
         ),
         note="",
     )
 
 
-def _from_zero(most: float, top: float, height: float) -> tuple[_Scale, tuple[Tick, ...]]:
-    steps = _round_ticks(most or 1.0, 2)
+def _from_zero(most: float, top: float, height: float) -> tuple[Scale, tuple[Tick, ...]]:
+    steps = round_ticks(most or 1.0, 2)
     high = max(steps[-1], most or 1.0)
-    scale = _Scale(0.0, high * 1.08, top + height, top)
+    scale = Scale(0.0, high * 1.08, top + height, top)
     return scale, tuple(Tick(scale(value), f"{value:,.10g}") for value in steps)
 
 
-def _round_ticks(end: float, count: int) -> list[float]:
+def round_ticks(end: float, count: int) -> list[float]:
     """0 and round values up to `end`, about `count` steps of 1, 2 or 5 times a power of ten."""
     rough = end / count
     power = 10.0 ** math.floor(math.log10(rough))
@@ -277,7 +278,7 @@ def _round_ticks(end: float, count: int) -> list[float]:
     return [round(step * i, 10) for i in range(int(end / step + 1e-9) + 1)]
 
 
-def _line(xs: Iterable[float], ys: Iterable[float]) -> str:
+def line(xs: Iterable[float], ys: Iterable[float]) -> str:
     """Path data through the points, broken where y is NaN; a lone point becomes a dot."""
     path, pen_down = [], False
     for x, y in zip(xs, ys, strict=True):
@@ -287,7 +288,8 @@ def _line(xs: Iterable[float], ys: Iterable[float]) -> str:
     return "".join(path)
 
 
-def _box(span: Span, across: _Scale) -> Box:
+def box(span: Span, across: Scale) -> Box:
+    """The rectangle of a stretch of time."""
     x, right = across(span.start), across(span.end)
     size = max(right - x, 1.0)
     return Box(x, round(size, 1), span.name, span.name if len(span.name) * _LETTER + 6 <= size else "")

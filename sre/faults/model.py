@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sre.errors import CannotRun, StepFailed
+from sre.targets.local.plan import MODEL, PRODUCTION
 
-BUCKET, MODEL = "ml-models-production", "digits-resnet8"
+BUCKET = "ml-models-production"
 SCHEMA = "ml.model/2"
 Defect = Literal["none", "slow", "failing", "wrong-classes"]
 _SAMPLES = 60
@@ -75,7 +76,7 @@ def register(place: Place, defect: Defect, *, extra_s: float = 0.0, failing: Seq
         StepFailed: the registry refuses, or the defect would show in the golden answers.
         CannotRun: the model in production is of another schema.
     """
-    of = named(place, "production")
+    of = named(place, PRODUCTION)
     source = place.folder(of)
     manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     if manifest.get("schema") != SCHEMA:

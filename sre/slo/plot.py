@@ -6,13 +6,13 @@ Three panels share one time axis: what is left of the budget, how fast it goes, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sre.clock import iso
-from sre.evidence.chart import Box, Panel, Tick
+from sre.evidence.chart import Box, Panel, Scale, Tick, line
 from sre.judges.budget import Floats
 from sre.slo.standing import Standing
 from sre.slo.windows import DAY_S, HOUR_S
@@ -80,7 +80,7 @@ def plot(standing: Standing, drawn: Curve, pixels: float) -> Plot:
     """
     step = float(drawn.at[1] - drawn.at[0])
     since, until = float(drawn.at[0]) - step, float(drawn.at[-1])
-    across = _scale(since, until, _LEFT, pixels - _RIGHT)
+    across = Scale(since, until, _LEFT, pixels - _RIGHT)
     tops = [_TITLE, _TITLE + _HEIGHTS[0] + _GAP + _TITLE, 2 * _TITLE + sum(_HEIGHTS[:2]) + 2 * _GAP + _TITLE]
     xs = [across(moment) for moment in drawn.at.tolist()]
     panels = (_left(drawn, xs, tops[0]), _burn(standing, drawn, xs, tops[1]), _events(drawn, xs, across, tops[2]))
@@ -130,7 +130,7 @@ def summary(standing: Standing, drawn: Curve) -> str:
 
 def _left(drawn: Curve, xs: Sequence[float], top: float) -> Panel:
     low = min(0.0, float(drawn.left.min()))
-    scale = _scale(low, 1.0, top + _HEIGHTS[0], top)
+    scale = Scale(low, 1.0, top + _HEIGHTS[0], top)
     ticks = [value for value in (1.0, 0.5, 0.0) if value or low < -0.05]
     ticks += [low] if low < -0.05 else []
     return Panel(
@@ -139,7 +139,7 @@ def _left(drawn: Curve, xs: Sequence[float], top: float) -> Panel:
         height=_HEIGHTS[0],
         ticks=tuple(Tick(scale(value), f"{value * 100:,.0f} %") for value in ticks),
         bounds=(Tick(scale(0.0), "spent"),),
-        paths=(("sent", _line(xs, [scale(value) for value in drawn.left.tolist()])),),
+        paths=(("sent", line(xs, [scale(value) for value in drawn.left.tolist()])),),
         note="",
     )
 
@@ -147,25 +147,25 @@ def _left(drawn: Curve, xs: Sequence[float], top: float) -> Panel:
 def _burn(standing: Standing, drawn: Curve, xs: Sequence[float], top: float) -> Panel:
     factors = sorted({alarm.window.factor for alarm in standing.alarms if alarm.window.long_s == drawn.window})
     high = max([1.0, float(drawn.burn.max()), *factors]) * _HEADROOM
-    scale = _scale(0.0, high, top + _HEIGHTS[1], top)
+    scale = Scale(0.0, high, top + _HEIGHTS[1], top)
     return Panel(
         title=f"Burn rate over {drawn.window / HOUR_S:g} h; 1 spends the budget exactly in its period",
         top=top,
         height=_HEIGHTS[1],
         ticks=tuple(Tick(scale(value), f"{value:,.4g}") for value in (0.0, _round(high / 2), _round(high))),
         bounds=tuple(Tick(scale(factor), f"page {factor:.4g}") for factor in factors),
-        paths=(("p95", _line(xs, [scale(value) for value in drawn.burn.tolist()])),),
+        paths=(("p95", line(xs, [scale(value) for value in drawn.burn.tolist()])),),
         note="" if drawn.burn.any() else "nothing failed",
     )
 
 
-def _events(drawn: Curve, xs: Sequence[float], across: Callable[[float], float], top: float) -> Panel:
+def _events(drawn: Curve, xs: Sequence[float], across: Scale, top: float) -> Panel:
     step = float(drawn.at[1] - drawn.at[0])
     rate, failed = drawn.events / step, drawn.bad / step
     high = max(float(rate.max()), 1e-9) * _HEADROOM
-    scale = _scale(0.0, high, top + _HEIGHTS[2], top)
+    scale = Scale(0.0, high, top + _HEIGHTS[2], top)
     base, width = top + _HEIGHTS[2], across(float(drawn.at[0])) - _LEFT
-    area = _line(xs, [scale(value) for value in rate.tolist()]) + f"L{xs[-1]} {base}L{xs[0]} {base}z"
+    area = line(xs, [scale(value) for value in rate.tolist()]) + f"L{xs[-1]} {base}L{xs[0]} {base}z"
     bars = "".join(
         f"M{x - width:.1f} {base}V{min(scale(value), base - 1):.1f}h{width:.1f}V{base}z"
         for x, value in zip(xs, failed.tolist(), strict=True)
@@ -182,23 +182,13 @@ def _events(drawn: Curve, xs: Sequence[float], across: Callable[[float], float],
     )
 
 
-def _scale(low: float, high: float, at_low: float, at_high: float) -> Callable[[float], float]:
-    """A linear map from values to positions, clamped to its ends."""
-
-    def place(value: float) -> float:
-        share = (min(max(value, low), high) - low) / (high - low)
-        return round(at_low + share * (at_high - at_low), 1)
-
-    return place
-
-
 def _round(value: float) -> float:
     """The largest of 1, 2 and 5 times a power of ten that is not above a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
     return next(size * power for size in (5, 2, 1) if size * power <= value * 1.0001)
 
 
-def _times(since: float, until: float, across: Callable[[float], float], count: int) -> tuple[Tick, ...]:
+def _times(since: float, until: float, across: Scale, count: int) -> tuple[Tick, ...]:
     steps = (
         60.0,
         300.0,
@@ -219,7 +209,3 @@ def _times(since: float, until: float, across: Callable[[float], float], count: 
     cut = slice(5, 10) if step >= DAY_S else slice(11, 16)
     first = math.ceil(since / step) * step
     return tuple(Tick(across(moment), iso(moment)[cut]) for moment in np.arange(first, until, step).tolist())
-
-
-def _line(xs: Sequence[float], ys: Sequence[float]) -> str:
-    return "M" + "L".join(f"{x} {y}" for x, y in zip(xs, ys, strict=True))

@@ -22,7 +22,7 @@ from sre.slo import overrides
 from sre.slo.overrides import Override
 from sre.slo.standing import Standing, Unknown
 from sre.slo.windows import Severity
-from sre.units import Comparison, Unit, parse_ratio, parse_seconds, show
+from sre.units import Comparison, Unit, parse_ratio, show
 
 POLICY = PROJECT / "experiments" / "slo-policy.yaml"
 
@@ -37,12 +37,7 @@ def _ratio(value: Any) -> float:
 
 
 def _duration(value: Any) -> float:
-    if not isinstance(value, str):
-        raise ValueError("write a duration with its unit, as 72h")  # noqa: TRY004 - pydantic collects ValueError
-    try:
-        return parse_seconds(value)
-    except UsageError as error:
-        raise ValueError(str(error)) from None
+    return documents.duration(value, "72h")
 
 
 class _Part(BaseModel):

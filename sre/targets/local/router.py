@@ -164,16 +164,10 @@ class LocalRouter:
         return ""
 
     def _serves(self, name: str) -> tuple[str, str]:
-        """The version that a replica is ready to serve, or nothing and why."""
-        try:
-            answer = httpx.get(f"{self._layout.url(name)}/health/ready", timeout=2.0, trust_env=False)
-            document = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
-            last = self._services()[name].last
-            return "", f"{type(error).__name__}{f', last: {last}' if last else ''}"
-        if answer.status_code != httpx.codes.OK:
-            return "", f"status {answer.status_code}, {document.get('detail')}"
-        return str(document["model_version"]), ""
+        """As `served`, with what its supervisor last saw of one that does not answer."""
+        version, why = served(self._layout, name)
+        last = "" if version else self._services()[name].last
+        return version, f"{why}, last: {last}" if last else why
 
     def _not_scraped(self, since: float) -> str:
         try:
@@ -216,6 +210,18 @@ class LocalRouter:
             return httpx.request(method, url, timeout=10.0, trust_env=False, **arguments)
         except httpx.HTTPError as error:
             raise StepFailed(f"the registry does not answer {method} {url}: {error!r}; look at logs/mlflow.log") from error
+
+
+def served(layout: Layout, name: str) -> tuple[str, str]:
+    """The version that a replica is ready to serve, or nothing and why."""
+    try:
+        answer = httpx.get(f"{layout.url(name)}/health/ready", timeout=2.0, trust_env=False)
+        document = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return "", repr(error)
+    if answer.status_code != httpx.codes.OK:
+        return "", f"status {answer.status_code}, {document.get('detail')}"
+    return str(document["model_version"]), ""
 
 
 def _check(answer: httpx.Response) -> None:

@@ -25,7 +25,7 @@ from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
 from sre.targets.local.members import LocalDatabase
 from sre.targets.local.programs import PROGRAMS, find
-from sre.targets.local.router import LocalRouter
+from sre.targets.local.router import LocalRouter, served
 
 SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
@@ -122,7 +122,7 @@ class LocalTarget:
 
     def versions(self) -> dict[str, str]:
         """The version of the model that each replica in production serves, as it says itself, or why it says none."""
-        return {name: _version(self.layout, name) for name in self.layout.replicas}
+        return {name: version or why for name in self.layout.replicas for version, why in [served(self.layout, name)]}
 
     def signal_service(self, service: str, number: signal.Signals) -> None:
         """Send a signal to a service that is no replica. Raises StepFailed when it has no process."""
@@ -345,14 +345,6 @@ def _wait_ready(home: Path, tools: Path, say: Callable[[str], None], ended: Call
         time.sleep(0.1)
     waiting = ", ".join(name for name, seen in told.items() if seen not in ("ready", "done"))
     raise CannotRun(f"the system of {home} was not ready within {UP_WITHIN_S:.0f} s; still waiting for {waiting or 'everything'}")
-
-
-def _version(layout: Layout, name: str) -> str:
-    try:
-        answer = httpx.get(f"{layout.url(name)}/health/ready", timeout=2.0, trust_env=False)
-        return str(answer.json().get("model_version", answer.status_code))
-    except (httpx.HTTPError, ValueError) as error:
-        return repr(error)
 
 
 def _ready(layout: Layout, name: str, service: state.ServiceState) -> bool:

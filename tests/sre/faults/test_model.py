@@ -19,7 +19,8 @@ import torch
 from sre.drills.canary import place as place_of
 from sre.errors import CannotRun, StepFailed
 from sre.faults import model
-from sre.faults.model import BUCKET, MODEL, Defect, Place, named, register
+from sre.faults.model import BUCKET, Defect, Place, named, register
+from sre.targets.local.plan import MODEL
 from sre.targets.local.target import LocalTarget
 from system.config import MODEL_NAME
 from system.model import artifact, engines
