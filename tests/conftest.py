@@ -15,6 +15,7 @@ from sre.config import Settings
 from sre.errors import CannotRun
 from sre.targets.local import target, tools
 from sre.targets.local.target import LocalTarget
+from tests import mlflow_server
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it when it is imported, and would write into the home folder
 
@@ -57,6 +58,13 @@ def open_module_folder() -> Iterator[Path]:
     """The same for all tests of a module."""
     with _open_folder() as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server; tests share it, so each has models of its own name, or counts from what is there."""
+    with mlflow_server.serve(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

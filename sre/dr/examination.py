@@ -6,7 +6,6 @@ Every fact is plain data, so that it can be kept as evidence and judged again. W
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from sre.dr.commands import Ran
 from sre.dr.place import Restored
 from sre.dr.sets import BackupSet, Place
 from sre.dr.vault import ObjectRef
-from sre.errors import StepFailed
 from sre.probes import http, sql
 from sre.targets.local.database import SUPERUSER, superuser
 from sre.targets.local.layout import Layout
 from sre.targets.local.programs import find
+from sre.targets.local.registry import Registry
 from sre.targets.local.target import LocalTarget
 
 Fact = dict[str, Any]
@@ -85,21 +84,24 @@ def registry(item: BackupSet, layout: Layout) -> Fact:
     """The registry as the place's own MLflow tells it and hands out its files, for `checklist.registry`."""
     wrong = sets.registry_gaps(item.registry, checksums(layout.objects))
     loaded, files = [], 0
-    with httpx.Client(base_url=layout.url("mlflow"), timeout=_WITHIN_S, trust_env=False) as mlflow:
-        aliases = _aliases(mlflow)
-        wrong += [f"model {name} is not in the registry" for name in item.registry if name not in aliases]
-        for name, named in aliases.items():
-            known = item.registry.get(name)
-            if known is None or named != known.aliases:
-                wrong.append(f"model {name} has aliases {named or 'none'}, the set says {known.aliases if known else 'nothing'}")
+    mlflow = Registry(layout.url("mlflow"), _WITHIN_S)
+    aliases = mlflow.aliases()
+    wrong += [f"model {name} is not in the registry" for name in item.registry if name not in aliases]
+    for name, named in aliases.items():
+        known = item.registry.get(name)
+        if known is None or named != known.aliases:
+            wrong.append(f"model {name} has aliases {named or 'none'}, the set says {known.aliases if known else 'nothing'}")
+            continue
+        for number in sorted(set(named.values())):
+            version = mlflow.version(number, name)
+            if version is None:
+                wrong.append(f"model {name} version {number} has an alias and does not exist")
                 continue
-            for version in sorted(set(named.values())):
-                run = _ask(mlflow, "model-versions/get", name=name, version=version)["model_version"]["run_id"]
-                for key, sha256 in sorted(known.versions[version].items()):
-                    files += 1
-                    if (seen := _fetched(mlflow, run, Path(key).name)) != sha256:
-                        wrong.append(f"model {name} version {version}: MLflow hands out {Path(key).name} as {seen[:12]}...")
-                loaded.append(f"{name} {version}")
+            for key, sha256 in sorted(known.versions[number].items()):
+                files += 1
+                if (seen := mlflow.sha256(version, Path(key).name)) != sha256:
+                    wrong.append(f"model {name} version {number}: MLflow hands out {Path(key).name} as {seen[:12]}...")
+            loaded.append(f"{name} {number}")
     return {"wrong": wrong, "loaded": loaded, "files": files}
 
 
@@ -143,29 +145,6 @@ def pages(layout: Layout, ran: Ran) -> list[str]:
     """What pg_checksums finds in the place, which must have been stopped."""
     found = scan.pages(find("postgres", layout.tools), layout.data(layout.members[0]), account=layout.account, ran=ran)
     return [str(damage) for damage in found]
-
-
-def _aliases(mlflow: httpx.Client) -> dict[str, dict[str, str]]:
-    models = _ask(mlflow, "registered-models/search", max_results="1000").get("registered_models", [])
-    return {model["name"]: {one["alias"]: str(one["version"]) for one in model.get("aliases", [])} for model in models}
-
-
-def _ask(mlflow: httpx.Client, path: str, **parameters: str) -> dict[str, Any]:
-    answer = mlflow.get(f"/api/2.0/mlflow/{path}", params=parameters)
-    if answer.status_code != httpx.codes.OK:
-        raise StepFailed(f"the restored MLflow answered {path} with {answer.status_code}: {answer.text[:200]}")
-    return dict(answer.json())
-
-
-def _fetched(mlflow: httpx.Client, run: str, name: str) -> str:
-    """SHA-256 of a model's file as MLflow hands it out; in place of it the status when it does not."""
-    digest = hashlib.sha256()
-    with mlflow.stream("GET", "/get-artifact", params={"run_uuid": run, "path": f"model/{name}"}) as answer:
-        if answer.status_code != httpx.codes.OK:
-            return f"status {answer.status_code}"
-        for piece in answer.iter_bytes():
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _content(path: Path) -> ObjectRef:

@@ -30,6 +30,7 @@ from sre.probes import prometheus
 from sre.promises import promise
 from sre.readings import LoadPlan
 from sre.targets.base import Capability
+from sre.targets.local.registry import PRODUCTION, Registry
 from sre.targets.local.target import LocalTarget
 from sre.units import Unit, show
 
@@ -71,7 +72,7 @@ class CanaryDrill(Drill):
     def inject(self, context: Context) -> str:
         """Register the version, and begin its rollout. Every undo is on disk before."""
         target = local(context)
-        production = model.named(place(target), "production")
+        production = place(target).named(PRODUCTION).number
         context.ledger.plan(Undo("demote", {"version": production}, f"put version {production} back into production"))
         context.ledger.plan(Undo("end-canary", {}, "end the canary"))
         version = self.version(context)
@@ -232,7 +233,7 @@ def told(folder: Path) -> dict[str, Any]:
 
 def place(target: LocalTarget) -> model.Place:
     """Where a local system keeps its models."""
-    return model.Place(target.layout.objects, target.endpoints.mlflow)
+    return model.Place(target.layout.objects, Registry(target.endpoints.mlflow))
 
 
 def local(context: Context) -> LocalTarget:

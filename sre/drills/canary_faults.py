@@ -21,6 +21,7 @@ from sre.faults import model
 from sre.faults.base import Undo
 from sre.probes import prometheus
 from sre.targets.local.plan import system_environment
+from sre.targets.local.registry import CANDIDATE
 from sre.targets.local.target import newest_dataset
 
 SLOWER = 0.25
@@ -104,7 +105,7 @@ class CanaryTrainedDefect(CanaryDrill):
         dataset = mislabelled(newest_dataset(target.layout), "3", "8")
         command = [sys.executable, "-m", "system", "train"]
         context.ran(command)
-        environment = {**system_environment(target.layout), "ML_DATASET": dataset, "ML_RELEASE_ALIAS": "candidate"}
+        environment = {**system_environment(target.layout), "ML_DATASET": dataset, "ML_RELEASE_ALIAS": CANDIDATE}
         with (context.folder / "train.log").open("wb") as log:
             done = subprocess.run(
                 command, cwd=target.layout.run, env=environment, stdout=log, stderr=log, timeout=TRAIN_WITHIN_S, check=False
@@ -112,7 +113,7 @@ class CanaryTrainedDefect(CanaryDrill):
         if done.returncode:
             raise StepFailed(f"the training ended with {done.returncode} and registered nothing; see train.log")
         context.note(dataset=dataset)
-        return model.named(place(target), "candidate")
+        return place(target).named(CANDIDATE).number
 
 
 class CanaryCrash(CanaryDrill):

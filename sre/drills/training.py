@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-import httpx
-
 from sre.drills.base import Case, Context, Drill, Judgement
 from sre.errors import CannotRun, StepFailed
 from sre.judges.quality import accuracy
@@ -17,6 +15,7 @@ from sre.probes import http
 from sre.promises import promise
 from sre.targets.base import Capability
 from sre.targets.local.plan import system_environment
+from sre.targets.local.registry import PRODUCTION, Registry
 from sre.targets.local.target import LocalTarget, newest_dataset
 
 TRAIN_WITHIN_S = 600.0
@@ -54,14 +53,10 @@ class Training(Drill):
 
     def prove_injected(self, context: Context) -> str:
         """The registry names a model for production, with a checksum."""
-        url = f"{_local(context).endpoints.mlflow}/api/2.0/mlflow/registered-models/alias"
-        try:
-            answer = httpx.get(url, params={"name": "digits-resnet8", "alias": "production"}, timeout=10, trust_env=False)
-            version = answer.raise_for_status().json()["model_version"]
-            tags = {tag["key"]: tag["value"] for tag in version["tags"]}
-            context.note(registered=version["version"], sha256=tags["sha256"], dataset=tags["dataset_version"])
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            raise StepFailed(f"the registry names no verifiable production model: {error!r}") from error
+        version = Registry(_local(context).endpoints.mlflow).named(PRODUCTION)
+        if version is None or not {"sha256", "dataset_version"} <= version.tags.keys():
+            raise StepFailed(f"the registry names no verifiable model for {PRODUCTION}, but {version}; see train.log")
+        context.note(registered=version.number, sha256=version.tags["sha256"], dataset=version.tags["dataset_version"])
         return f"version {context.facts['registered']} has the alias production"
 
     def recover(self, context: Context) -> str:

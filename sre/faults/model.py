@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 
 from sre.errors import CannotRun, StepFailed
-from sre.targets.local.plan import MODEL, PRODUCTION
+from sre.targets.local.registry import MODEL, PRODUCTION, Registry, Version
 
 BUCKET = "ml-models-production"
 SCHEMA = "ml.model/2"
@@ -38,24 +37,26 @@ class Place:
 
     Attributes:
         objects: folder of the object store.
-        registry: base URL of MLflow.
+        registry: of its models.
     """
 
     objects: Path
-    registry: str
+    registry: Registry
 
     def folder(self, version: str) -> Path:
         """Files of one version."""
         return self.objects / BUCKET / MODEL / version
 
+    def named(self, alias: str) -> Version:
+        """The version that has an alias.
 
-def named(place: Place, alias: str) -> str:
-    """The version that has an alias.
-
-    Raises:
-        StepFailed: the registry does not say.
-    """
-    return str(_registry(place, "GET", "registered-models/alias", params={"name": MODEL, "alias": alias})["version"])
+        Raises:
+            StepFailed: there is none, or the registry does not say.
+        """
+        found = self.registry.named(alias)
+        if found is None:
+            raise StepFailed(f"no version of {MODEL} has the alias {alias}; train a model first")
+        return found
 
 
 def register(place: Place, defect: Defect, *, extra_s: float = 0.0, failing: Sequence[npt.NDArray[np.uint8]] = ()) -> str:
@@ -76,11 +77,11 @@ def register(place: Place, defect: Defect, *, extra_s: float = 0.0, failing: Seq
         StepFailed: the registry refuses, or the defect would show in the golden answers.
         CannotRun: the model in production is of another schema.
     """
-    of = named(place, PRODUCTION)
-    source = place.folder(of)
+    of = place.named(PRODUCTION)
+    source = place.folder(of.number)
     manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
     if manifest.get("schema") != SCHEMA:
-        raise CannotRun(f"version {of} of {MODEL} is {manifest.get('schema')}, not {SCHEMA}; train a model first")
+        raise CannotRun(f"version {of.number} of {MODEL} is {manifest.get('schema')}, not {SCHEMA}; train a model first")
     with np.load(source / "golden.npz", allow_pickle=False) as arrays:
         images = arrays["images"]
     graph = _edited((source / "model.onnx").read_bytes(), defect, extra_s, failing, images[:1])
@@ -93,40 +94,24 @@ def register(place: Place, defect: Defect, *, extra_s: float = 0.0, failing: Seq
     return _store(place, of, manifest, {"model.onnx": graph, "golden.npz": packed.getvalue()}, defect)
 
 
-def _store(place: Place, of: str, manifest: dict[str, Any], files: dict[str, bytes], defect: Defect) -> str:
+def _store(place: Place, of: Version, manifest: dict[str, Any], files: dict[str, bytes], defect: Defect) -> str:
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    known = _registry(place, "GET", "model-versions/get", params={"name": MODEL, "version": of})
     tags = {"sha256": digests["model.onnx"], "dataset_version": manifest["dataset_version"], "planted_defect": defect}
-    made = _registry(
-        place, "POST", "model-versions/create",
-        json={"name": MODEL, "source": known["source"], "run_id": known["run_id"],
-              "tags": [{"key": key, "value": value} for key, value in tags.items()]},
-    )  # fmt: skip
-    version = str(made["version"])
+    made = place.registry.create(of, tags)
     # A variant of its own would need a gate of its own: the graph in float32 is enough.
     first = {**manifest["variants"][0], "sha256": digests["model.onnx"]}
     vouched = {
-        **manifest, "version": version, "sha256": digests["model.onnx"], "golden_sha256": digests["golden.npz"],
+        **manifest, "version": made.number, "sha256": digests["model.onnx"], "golden_sha256": digests["golden.npz"],
         "variants": [first],
     }  # fmt: skip
     document = (json.dumps(vouched, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-    folder = place.folder(version)
+    folder = place.folder(made.number)
     folder.mkdir(parents=True)
     for name, content in {**files, "manifest.json": document}.items():
+        place.registry.put(made, name, content)
         (folder / name).write_bytes(content)
-    tag = {"name": MODEL, "version": version, "key": "manifest_sha256", "value": hashlib.sha256(document).hexdigest()}
-    _registry(place, "POST", "model-versions/set-tag", json=tag)
-    return version
-
-
-def _registry(place: Place, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    url = f"{place.registry}/api/2.0/mlflow/{path}"
-    try:
-        answer = httpx.request(method, url, timeout=30.0, trust_env=False, **arguments).raise_for_status()
-    except httpx.HTTPError as error:
-        raise StepFailed(f"the registry refuses {method} {path}: {error}; look at logs/mlflow.log") from error
-    found: dict[str, Any] = answer.json().get("model_version", {})
-    return found
+    place.registry.tag(made, "manifest_sha256", hashlib.sha256(document).hexdigest())
+    return made.number
 
 
 def _edited(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from sre.targets.local.layout import Layout
+from sre.targets.local.registry import Registry
 from system.config import MODEL_NAME
 from system.model.artifact import MANIFEST_NAME, read_manifest, sha256_file, write_manifest
 
@@ -23,23 +21,14 @@ def versions(layout: Layout) -> set[str]:
 
 def register_copy(layout: Layout, of: str = "1") -> str:
     """Register the files of one version once more; the new version's number."""
-    source = _registry(layout, "GET", "get", params={"name": MODEL_NAME, "version": of})
-    tags = {tag["key"]: tag["value"] for tag in source["tags"]}
+    registry = Registry(layout.url("mlflow"))
+    source = registry.version(of)
+    assert source is not None
+    made = registry.create(source, {**source.tags, "manifest_sha256": "0" * 64})
     store = layout.objects / _BUCKET / MODEL_NAME
-    tags["manifest_sha256"] = "0" * 64
-    listed = [{"key": key, "value": value} for key, value in tags.items()]
-    names = {"name": MODEL_NAME, "source": source["source"], "run_id": source["run_id"]}
-    made = _registry(layout, "POST", "create", json=names | {"tags": listed})
-    version = str(made["version"])
-    folder = Path(shutil.copytree(store / of, store / version))
-    write_manifest(replace(read_manifest(folder), version=version), folder)
-    tag = {"name": MODEL_NAME, "version": version, "key": "manifest_sha256", "value": sha256_file(folder / MANIFEST_NAME)}
-    _registry(layout, "POST", "set-tag", json=tag)
-    return version
-
-
-def _registry(layout: Layout, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-    url = f"{layout.url('mlflow')}/api/2.0/mlflow/model-versions/{path}"
-    found: dict[str, Any] = httpx.request(method, url, timeout=30.0, trust_env=False, **arguments).raise_for_status().json()
-    version: dict[str, Any] = found.get("model_version", {})
-    return version
+    folder = Path(shutil.copytree(store / of, store / made.number))
+    write_manifest(replace(read_manifest(folder), version=made.number), folder)
+    for path in folder.iterdir():
+        registry.put(made, path.name, path.read_bytes())
+    registry.tag(made, "manifest_sha256", sha256_file(folder / MANIFEST_NAME))
+    return made.number

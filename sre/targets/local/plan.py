@@ -6,16 +6,12 @@ import sys
 from signal import SIGQUIT
 from urllib.parse import urlencode
 
-import httpx
-
 from sre.targets.local import cluster
 from sre.targets.local.layout import ARMS, MEMBERS, Layout
 from sre.targets.local.prepare import MAX_BODY_BYTES, configuration
 from sre.targets.local.programs import find
+from sre.targets.local.registry import CANDIDATE, PRODUCTION, Registry
 from sre.targets.local.service import Service, Task, answers, base_environment, checker
-
-MODEL = "digits-resnet8"
-PRODUCTION, CANDIDATE = "production", "candidate"
 
 
 def nodes(layout: Layout) -> list[Service | Task]:
@@ -166,11 +162,7 @@ def _monitoring(layout: Layout) -> list[Service | Task]:
 
 
 def _has_production_model(layout: Layout) -> bool:
-    alias = {"name": MODEL, "alias": PRODUCTION}
-    answer = httpx.get(
-        f"{layout.url('mlflow')}/api/2.0/mlflow/registered-models/alias", params=alias, timeout=10, trust_env=False
-    )
-    return answer.status_code == httpx.codes.OK
+    return Registry(layout.url("mlflow")).named(PRODUCTION) is not None
 
 
 def _sqlalchemy(layout: Layout, user: str, name: str) -> str:

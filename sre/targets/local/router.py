@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGTERM
 from tempfile import mkdtemp
-from typing import Any
 
 import httpx
 
@@ -22,7 +21,7 @@ from sre.readings import Replica, Split
 from sre.targets.base import check_shares
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout
-from sre.targets.local.plan import CANDIDATE, MODEL, PRODUCTION
+from sre.targets.local.registry import CANDIDATE, MODEL, PRODUCTION, Registry
 
 SLOTS = 1000
 BEGIN_WITHIN_S = 90.0
@@ -44,6 +43,7 @@ class LocalRouter:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._registry = Registry(layout.url("mlflow"))
         # Made first and deleted last, so that what a crash left is ended too.
         self._begun = layout.run / "canary"
         self._scrape = layout.arms / "arms.json"
@@ -54,7 +54,7 @@ class LocalRouter:
             raise UsageError(f"version {self._begun.read_text(encoding='utf-8')} is a canary already; end it first")
         self._require(version)
         self._begun.write_text(version, encoding="utf-8")
-        self._name(CANDIDATE, version)
+        self._registry.name(CANDIDATE, version)
         for arm in ARMS:
             state.release(self._layout.home, arm)
         _await(lambda: self._not_serving({_CANARY: version, _CONTROL: self._production()}), BEGIN_WITHIN_S)
@@ -146,7 +146,7 @@ class LocalRouter:
         fresh.replace(self._scrape)
 
     def _produce(self, version: str) -> None:
-        self._name(PRODUCTION, version)
+        self._registry.name(PRODUCTION, version)
         arms = (_CONTROL,) if self._begun.exists() else ()
         _await(lambda: self._not_serving(dict.fromkeys((*self._layout.replicas, *arms), version)), SERVED_WITHIN_S)
 
@@ -196,20 +196,8 @@ class LocalRouter:
         return current.services
 
     def _require(self, version: str) -> None:
-        answer = self._ask("GET", "model-versions/get", params={"name": MODEL, "version": version})
-        if answer.status_code in {httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST}:
-            raise UsageError(f"the registry has no version {version!r} of {MODEL}; it says: {answer.json().get('message')}")
-        _check(answer)
-
-    def _name(self, alias: str, version: str) -> None:
-        _check(self._ask("POST", "registered-models/alias", json={"name": MODEL, "alias": alias, "version": version}))
-
-    def _ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        url = f"{self._layout.url('mlflow')}/api/2.0/mlflow/{path}"
-        try:
-            return httpx.request(method, url, timeout=10.0, trust_env=False, **arguments)
-        except httpx.HTTPError as error:
-            raise StepFailed(f"the registry does not answer {method} {url}: {error!r}; look at logs/mlflow.log") from error
+        if self._registry.version(version) is None:
+            raise UsageError(f"the registry has no version {version!r} of {MODEL}; `system train` makes the next one")
 
 
 def served(layout: Layout, name: str) -> tuple[str, str]:
@@ -222,11 +210,6 @@ def served(layout: Layout, name: str) -> tuple[str, str]:
     if answer.status_code != httpx.codes.OK:
         return "", f"status {answer.status_code}, {document.get('detail')}"
     return str(document["model_version"]), ""
-
-
-def _check(answer: httpx.Response) -> None:
-    if answer.status_code != httpx.codes.OK:
-        raise StepFailed(f"the registry answers {answer.status_code} to {answer.request.url}: {answer.text.strip()[:200]}")
 
 
 def _await(trouble: Callable[[], str], within_s: float) -> None:

@@ -50,7 +50,7 @@ class Mlflow:
         if path.endswith("registered-models/search"):
             return json.dumps({"registered_models": self.models}).encode()
         if path.endswith("model-versions/get"):
-            return json.dumps({"model_version": {"run_id": f"run-of-{query['version']}"}}).encode()
+            return json.dumps({"model_version": {"version": query["version"], "run_id": f"run-of-{query['version']}"}}).encode()
         if path == "/get-artifact" and query["run_uuid"] == "run-of-1":
             return self.files.get(query["path"].removeprefix("model/"))
         return None
@@ -100,7 +100,7 @@ def item() -> BackupSet:
     versions = {"1": {name: sha256(content) for name, content in FILES.items() if "models" in name}}
     return BackupSet(
         id="20261124T020000Z-full", kind="full", reason="daily", began=began, ended=began,
-        database=Database(stanza="ml", system_id="7", marker="set-1", backups={"store": backup}),
+        database=Database(stanza="ml", system_id="7", marker="set-1", marker_wal="0" * 24, backups={"store": backup}),
         objects={name: ObjectRef(sha256=sha256(content), size=len(content)) for name, content in FILES.items()},
         tables={"drills.public.history": Table(rows=1, checksum="a")},
         registry={"digits": RegisteredModel(versions=versions, aliases={"production": "1"})}, tools={},
@@ -163,5 +163,5 @@ def test_a_registered_file_that_is_not_among_the_objects_is_wrong(item: BackupSe
 
 def test_an_mlflow_that_does_not_answer_is_an_error(item: BackupSet, place: Layout, mlflow: Mlflow) -> None:
     mlflow.away = True
-    with pytest.raises(StepFailed, match="registered-models/search with 404"):
+    with pytest.raises(StepFailed, match="answers 404 to /api/2.0/mlflow/registered-models/search"):
         examination.registry(item, place)

@@ -22,6 +22,7 @@ from sre.faults.model import Place
 from sre.judges.canary.rules import Kind
 from sre.judges.canary.soundness import check
 from sre.readings import LoadPlan
+from sre.targets.local.registry import Registry
 from sre.targets.local.target import LocalTarget
 from sre.verdict import Outcome, Verdict
 from tests.contract.versions import register_copy
@@ -343,7 +344,7 @@ def test_a_local_system_keeps_its_models_where_its_objects_are(make_context: Cal
         local(context)
     context.target = target
     assert local(context) is target
-    assert place(target) == Place(target.layout.objects, target.endpoints.mlflow)
+    assert place(target) == Place(target.layout.objects, Registry(target.endpoints.mlflow))
 
 
 def test_a_canary_that_serves_nobody_is_a_fault_without_effect(make_context: Callable[..., Context], tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-import threading
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +16,8 @@ import torch
 from sre.drills.canary import place as place_of
 from sre.errors import CannotRun, StepFailed
 from sre.faults import model
-from sre.faults.model import BUCKET, Defect, Place, named, register
-from sre.targets.local.plan import MODEL
+from sre.faults.model import BUCKET, Defect, Place, register
+from sre.targets.local.registry import MODEL, PRODUCTION, Registry
 from sre.targets.local.target import LocalTarget
 from system.config import MODEL_NAME
 from system.model import artifact, engines
@@ -28,61 +25,13 @@ from system.model.artifact import FP32, MANIFEST_NAME, ONNX_NAME, Facts
 from system.model.export import export_onnx
 from system.model.network import ResNet8
 from system.model.transform import Pixels
+from tests.mlflow_server import first_version
 
 Images = npt.NDArray[np.uint8]
 
 
 def pixels(count: int, seed: int = 3) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-
-
-class Registry:
-    """A stand-in for MLflow on a real socket: it knows version 1, which is in production, and numbers what is made."""
-
-    def __init__(self) -> None:
-        self.tags: dict[str, dict[str, str]] = {"1": {}}
-        registry = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-                assert query["name"] == MODEL
-                self._say(registry.version(query.get("version", "1")))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                assert body["name"] == MODEL
-                if self.path.endswith("model-versions/create"):
-                    number = str(len(registry.tags) + 1)
-                    registry.tags[number] = {tag["key"]: tag["value"] for tag in body["tags"]}
-                    self._say(registry.version(number))
-                else:
-                    registry.tags[body["version"]][body["key"]] = body["value"]
-                    self._say(None)
-
-            def _say(self, version: dict[str, str] | None) -> None:
-                body = json.dumps({} if version is None else {"model_version": version}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-
-    @staticmethod
-    def version(number: str) -> dict[str, str]:
-        return {"version": number, "source": "models:/m-1", "run_id": "r-1"}
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -111,19 +60,12 @@ def graph(sealed: Path) -> bytes:
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    one = Registry()
-    yield one
-    one.close()
-
-
-@pytest.fixture
-def place(sealed: Path, registry: Registry, tmp_path: Path) -> Place:
-    """Where version 1 is in production."""
-    made = Place(tmp_path, registry.url)
-    made.folder("1").mkdir(parents=True)
-    for path in sealed.iterdir():
-        (made.folder("1") / path.name).write_bytes(path.read_bytes())
+def place(sealed: Path, mlflow_url: str, tmp_path: Path) -> Place:
+    """Where a version, as training leaves it, is in production."""
+    made = Place(tmp_path, Registry(mlflow_url))
+    number = first_version(mlflow_url, MODEL)
+    made.registry.name(PRODUCTION, number)
+    shutil.copytree(sealed, made.folder(number))
     return made
 
 
@@ -212,52 +154,59 @@ def test_a_model_that_misnames_never_says_3_and_says_8_instead(graph: bytes, tmp
 
 
 @pytest.mark.parametrize("defect", get_args(Defect))
-def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(
-    place: Place, registry: Registry, defect: Defect
-) -> None:
+def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(place: Place, defect: Defect) -> None:
+    of = place.named(PRODUCTION)
     version = register(place, defect, extra_s=0.001, failing=[pixels(1, seed=5)[0]])
-    assert version == "2"
     folder = place.folder(version)
     manifest = artifact.verify(folder)
-    assert (manifest.version, manifest.model, manifest.dataset_version) == ("2", MODEL, "2026-01-01-120000")
+    assert (manifest.version, manifest.model, manifest.dataset_version) == (version, MODEL, "2026-01-01-120000")
     assert [variant.name for variant in manifest.variants] == [FP32]
-    assert registry.tags[version] == {
+    made = place.registry.version(version)
+    assert made is not None
+    assert made.tags == {
         "sha256": manifest.sha256, "dataset_version": manifest.dataset_version, "planted_defect": defect,
         "manifest_sha256": artifact.sha256_file(folder / MANIFEST_NAME),
     }  # fmt: skip
+    # MLflow hands out the files of this version, not of the one that it was made from.
+    for path in folder.iterdir():
+        assert place.registry.sha256(made, path.name) == artifact.sha256_file(path)
     golden = artifact.read_golden(folder)
-    np.testing.assert_array_equal(golden.images, artifact.read_golden(place.folder("1")).images)
+    np.testing.assert_array_equal(golden.images, artifact.read_golden(place.folder(of.number)).images)
     engine = engines.open_engine(folder, manifest, manifest.variants[0])
     assert golden.complaint(engine(golden.images), manifest.variants[0]) is None
-    assert artifact.verify(place.folder("1")).version == "1"
+    assert artifact.verify(place.folder(of.number)).version == "1"
+    assert place.named(PRODUCTION) == of
 
 
-def test_a_defect_that_golden_images_would_show_is_not_registered(place: Place, registry: Registry) -> None:
-    image = artifact.read_golden(place.folder("1")).images[7]
+def untouched(place: Place) -> bool:
+    """Whether there is no version after the one in production, neither in the registry nor in the bucket."""
+    of = place.named(PRODUCTION).number
+    return place.registry.version(str(int(of) + 1)) is None and [one.name for one in place.folder(of).parent.iterdir()] == [of]
+
+
+def test_a_defect_that_golden_images_would_show_is_not_registered(place: Place) -> None:
+    image = artifact.read_golden(place.folder(place.named(PRODUCTION).number)).images[7]
     with pytest.raises(StepFailed, match=r"the defect 'failing' shows in the golden images already .*; choose other images"):
         register(place, "failing", failing=[image])
-    assert list(registry.tags) == ["1"]
-    assert [folder.name for folder in place.folder("1").parent.iterdir()] == ["1"]
+    assert untouched(place)
 
 
-def test_a_model_of_another_schema_is_left_alone(place: Place, registry: Registry) -> None:
-    manifest = place.folder("1") / MANIFEST_NAME
+def test_a_model_of_another_schema_is_left_alone(place: Place) -> None:
+    of = place.named(PRODUCTION).number
+    manifest = place.folder(of) / MANIFEST_NAME
     manifest.write_text(manifest.read_text(encoding="utf-8").replace(model.SCHEMA, "ml.model/9"), encoding="utf-8")
-    with pytest.raises(CannotRun, match=f"version 1 of {MODEL} is ml.model/9, not {model.SCHEMA}; train a model first"):
+    with pytest.raises(CannotRun, match=f"version {of} of {MODEL} is ml.model/9, not {model.SCHEMA}; train a model first"):
         register(place, "none")
-    assert list(registry.tags) == ["1"]
+    assert untouched(place)
 
 
-def test_a_registry_that_is_away_is_told(tmp_path: Path) -> None:
-    away = Place(tmp_path, "http://127.0.0.1:1")
-    with pytest.raises(StepFailed, match=r"the registry refuses GET registered-models/alias: .*; look at logs/mlflow\.log"):
-        named(away, "production")
-    with pytest.raises(StepFailed, match="the registry refuses"):
-        register(away, "none")
+def test_an_alias_that_nobody_has_is_told(place: Place) -> None:
+    with pytest.raises(StepFailed, match=f"no version of {MODEL} has the alias nobody; train a model first"):
+        place.named("nobody")
 
 
 def test_a_version_lies_where_the_system_keeps_it(tmp_path: Path) -> None:
-    assert Place(tmp_path, "").folder("7") == tmp_path / BUCKET / MODEL / "7"
+    assert Place(tmp_path, Registry("")).folder("7") == tmp_path / BUCKET / MODEL / "7"
 
 
 @pytest.mark.local
@@ -269,7 +218,7 @@ def test_a_server_takes_a_model_with_a_defect_like_any_other(system: LocalTarget
         router.begin(version)
         split = router.split()
         assert split is not None
-        assert (split.version, split.production) == (version, named(place, "production"))
+        assert (split.version, split.production) == (version, place.named(PRODUCTION).number)
         assert all(replica.ready for replica in split.replicas)
     finally:
         router.end()

@@ -17,7 +17,6 @@ import pytest
 
 from sre.drills.canary import place
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
-from sre.faults.model import named
 from sre.targets.base import Capability
 from sre.targets.local import processes, state, target
 from sre.targets.local.database import all_roles
@@ -286,7 +285,7 @@ def test_a_service_without_a_process_gets_no_signal(make_layout: Callable[..., L
 
 @pytest.mark.local
 def test_every_replica_says_which_version_it_serves(system: LocalTarget) -> None:
-    production = named(place(system), "production")
+    production = place(system).named("production").number
     assert system.versions() == dict.fromkeys(system.layout.replicas, production)
 
 
