@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,6 +32,7 @@ def main(
         Literal["strict", "async", "kills"], typer.Argument(help="What is studied; `kills` are 59 of the primary.")
     ] = "strict",
     schedules: Annotated[int | None, typer.Option(help="How many; 300, 20 and 59 when left out.")] = None,
+    clusters: Annotated[int, typer.Option(min=1, help="How many work side by side; each takes a fifth of a core.")] = 1,
     journal: Annotated[Path | None, typer.Option(help="Of this study; below evidence when left out.")] = None,
 ) -> None:
     """Run what is missing of a study, print what it shows, and fail when that is not what it must."""
@@ -41,16 +43,16 @@ def main(
     settings = {"mode": mode, "writers": cluster.WRITERS, "rate": rate, "patroni": version("patroni")}
     folder = Path(tempfile.mkdtemp(prefix="failover-"))
     folder.chmod(0o755)
-    home = folder / "home"
+    homes = [folder / f"home-{number}" for number in range(clusters)]
     say = lambda line: typer.echo(line, err=True)  # noqa: E731 - a name for what is handed on
     try:
-        begun, _ = target.up(home, Settings().tools, parts="cluster", synchronous=_MODES[mode], say=say)
-        results = study.run(
-            StudyJournal(file, settings), range(count), lambda planned: cluster.execute(begun, planned, folder, rate), say,
-            plan=kill if mode == "kills" else schedule,
-        )  # fmt: skip
+        begun = [target.up(home, Settings().tools, parts="cluster", synchronous=_MODES[mode], say=say)[0] for home in homes]
+        executes = [partial(cluster.execute, one, folder=folder, rate=rate) for one in begun]
+        plan = kill if mode == "kills" else schedule
+        results = study.run(StudyJournal(file, settings), range(count), executes, say, plan=plan)
     finally:
-        target.down(home, purge=True)
+        for home in homes:
+            target.down(home, purge=True)
         shutil.rmtree(folder, ignore_errors=True)
     typer.echo(report.text(mode, results))
     held, _ = report.conclusion(mode, report.summary(results))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from sre.judges.history import HistoryCheck, Service
 from tests.studies.failover.journal import Result, StudyJournal
@@ -13,15 +14,16 @@ Plan = Callable[[int], Schedule]
 
 
 def run(
-    journal: StudyJournal, seeds: Iterable[int], execute: Execute, say: Callable[[str], None], plan: Plan = schedule
+    journal: StudyJournal, seeds: Iterable[int], executes: Sequence[Execute], say: Callable[[str], None], plan: Plan = schedule
 ) -> list[Result]:
-    """Run the schedules of all seeds that have no result yet; each result is on disk before the next schedule begins.
+    """Run the schedules of all seeds that have no result yet; each result is on disk before its cluster takes the next schedule.
 
     Args:
         journal: of the study.
         seeds: of all its schedules.
-        execute: runs one against the cluster. What it raises ends the study; run again, it goes on with the same schedule.
-        say: gets one line per schedule.
+        executes: one per cluster: runs a schedule against it. Clusters work side by side. What one raises ends the study when
+            the others have finished theirs; run again, it goes on with the same schedule.
+        say: gets a line when a schedule begins, and one when it ends.
         plan: what a seed stands for.
 
     Returns:
@@ -29,16 +31,39 @@ def run(
     """
     wanted = list(seeds)
     done = journal.results()
-    for seed in (seed for seed in wanted if seed not in done):
-        planned = plan(seed)
-        faults = ", ".join(f"{fault.at_s:.1f} s {fault.kind} {fault.victim} {fault.seconds:.1f} s" for fault in planned.faults)
-        say(f"schedule {seed}: {faults}")
-        done[seed] = execute(planned)
-        journal.add(done[seed])
-        first = done[seed].first_write
-        again = f"first write after {first:.1f} s" if first is not None else "no write again"
-        say(f"schedule {seed}: {done[seed].acked:,} acknowledged, {done[seed].differences} differences, {again} {done[seed].why}")
+    waiting = iter([seed for seed in wanted if seed not in done])
+    running: dict[Future[Result], Execute] = {}
+    broken: list[BaseException] = []
+    with ThreadPoolExecutor(len(executes)) as pool:
+        free = list(executes)
+        while True:
+            while free and not broken and (seed := next(waiting, None)) is not None:
+                planned, execute = plan(seed), free.pop()
+                say(f"schedule {seed}: {_faults(planned)}")
+                running[pool.submit(execute, planned)] = execute
+            if not running:
+                break
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                free.append(running.pop(ended))
+                if error := ended.exception():
+                    broken.append(error)
+                    continue
+                one = ended.result()
+                journal.add(one)
+                done[one.seed] = one
+                say(f"schedule {one.seed}: {_outcome(one)}")
+    if broken:
+        raise broken[0]
     return [done[seed] for seed in wanted]
+
+
+def _faults(planned: Schedule) -> str:
+    return ", ".join(f"{fault.at_s:.1f} s {fault.kind} {fault.victim} {fault.seconds:.1f} s" for fault in planned.faults)
+
+
+def _outcome(one: Result) -> str:
+    again = "no write again" if one.first_write is None else f"first write after {one.first_write:.1f} s"
+    return f"{one.acked:,} acknowledged, {one.differences} differences, {again} {one.why}".rstrip()
 
 
 def result(planned: Schedule, checked: HistoryCheck, noticed: Service, why: str = "") -> Result:

@@ -34,7 +34,7 @@ def strict(programs: Path) -> Iterator[LocalTarget]:
 def test_no_acknowledged_write_is_lost(strict: LocalTarget, tmp_path: Path) -> None:
     journal = StudyJournal(tmp_path / "journal.jsonl", {"mode": "strict"})
     found = study.run(
-        journal, range(SCHEDULES), lambda planned: cluster.execute(strict, planned, tmp_path, cluster.RATE), lambda _: None
+        journal, range(SCHEDULES), [lambda planned: cluster.execute(strict, planned, tmp_path, cluster.RATE)], lambda _: None
     )
     shown = report.summary(found)
     assert not shown.lossy

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -22,14 +23,34 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path, make_result: Callable[
         return make_result(planned.seed, first_write=None)
 
     with pytest.raises(RuntimeError):
-        run(StudyJournal(tmp_path / "study.jsonl", {}), range(5), execute, said.append)
-    results = run(StudyJournal(tmp_path / "study.jsonl", {}), range(5), execute, said.append)
+        run(StudyJournal(tmp_path / "study.jsonl", {}), range(5), [execute], said.append)
+    results = run(StudyJournal(tmp_path / "study.jsonl", {}), range(5), [execute], said.append)
     assert [one.seed for one in ran] == [0, 1, 2, 2, 3, 4]
     assert ran[0] == schedule(0)
     assert [result.seed for result in results] == [0, 1, 2, 3, 4]
     assert said[1].startswith("schedule 0: 2,500 acknowledged, 0 differences, no write again")
-    assert run(StudyJournal(tmp_path / "study.jsonl", {}), range(2), execute, said.append) == results[:2]
+    assert run(StudyJournal(tmp_path / "study.jsonl", {}), range(2), [execute], said.append) == results[:2]
     assert len(ran) == 6
+
+
+def test_clusters_work_side_by_side_and_one_that_fails_lets_the_others_finish(
+    tmp_path: Path, make_result: Callable[..., Result]
+) -> None:
+    both = Barrier(2)
+
+    def healthy(planned: Schedule) -> Result:
+        both.wait(10.0)
+        return make_result(planned.seed)
+
+    def failing(planned: Schedule) -> Result:
+        both.wait(10.0)
+        raise RuntimeError(f"schedule {planned.seed} met no power")
+
+    with pytest.raises(RuntimeError, match="met no power"):
+        run(StudyJournal(tmp_path / "study.jsonl", {}), range(4), [healthy, failing], lambda _: None)
+    assert len(StudyJournal(tmp_path / "study.jsonl", {}).results()) == 1
+    results = run(StudyJournal(tmp_path / "study.jsonl", {}), range(4), [lambda one: make_result(one.seed)] * 3, lambda _: None)
+    assert [result.seed for result in results] == [0, 1, 2, 3]
 
 
 def test_a_result_tells_what_was_lost_and_how_long_it_took() -> None:
