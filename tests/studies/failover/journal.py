@@ -16,6 +16,7 @@ from typing import Any
 from sre.errors import EvidenceDamaged, UsageError
 
 SCHEMA = "failover-study/1"
+LEAST_ACKED = 2000  # of a schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

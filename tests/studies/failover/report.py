@@ -12,10 +12,9 @@ from scipy.stats import binom
 
 from sre.measure.proportion import at_most
 from sre.units import Unit, show
-from tests.studies.failover.journal import Result
+from tests.studies.failover.journal import LEAST_ACKED, Result
 from tests.studies.failover.schedules import KINDS
 
-LEAST_ACKED = 2000
 RARE = 0.01  # strict mode: the 95 % upper bound of the share of schedules that lose
 FIRST_WRITE_SECONDS = 30.0  # a primary that was killed is replaced within this
 BLIND_OF = 20  # asynchronous mode: loss in at least one of so many, else the study could not see one
