@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fin
 from sre.canary import reading as readings
 from sre.canary.ab import Arm, totals
 from sre.errors import CannotRun, UsageError
+from sre.probes.answers import Series
 
 WITHIN_S = 10.0
 
@@ -213,7 +214,7 @@ def _read(url: str, selector: str, at: float, span_s: float) -> readings.Reading
     return read
 
 
-def _grown(selector: str, series: readings.Series) -> int:
+def _grown(selector: str, series: Series) -> int:
     values = []
     for at, text in series.values:
         value = float(text)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from sre.canary import counters
-from sre.canary.counters import Arm, Gap, Key, Sample, Samples, Target
+from sre.canary.counters import Arm
 from sre.canary.plan import (
     REQUESTS,
     TRACKS,
@@ -36,6 +36,8 @@ from sre.judges.canary.observation import (
     Observation,
     Trouble,
 )
+from sre.probes.answers import Gap
+from sre.probes.counters import Key, Sample, Samples, Target, edge, falls, increments, number
 
 _SLACK_SCRAPES = 3  # a sample that is not yet stale must be in the window, and Prometheus leaves out the window's first instant
 
@@ -99,7 +101,7 @@ class Counting:
                     found = one.samples(selector)
                 except Gap:
                     continue
-                for target, at in counters.falls(one.of, found, self._marks.get((metric, one.of.track, selector), {})):
+                for target, at in falls(one.of, found, self._marks.get((metric, one.of.track, selector), {})):
                     one.fell.setdefault(target, []).append(at)
 
     def _counters(self) -> list[tuple[str, str]]:
@@ -137,7 +139,7 @@ class Counting:
             for selector in selectors:
                 place = (name, track, selector)
                 known = self._marks.get(place, {})
-                counted = counters.increments(one.of, one.samples(selector), known, self._since[name], one.fell)
+                counted = increments(one.of, one.samples(selector), known, self._since[name], one.fell)
                 if counted.unknown:
                     self._marks[place] = {**known, **{key: counted.marks[key] for key in counted.unknown}}
                 unknown += counted.unknown
@@ -211,7 +213,7 @@ def _histogram(canary: Grown, control: Grown) -> Histogram:
             labels = dict(key)
             if "le" not in labels:
                 raise Gap(Trouble.MALFORMED, f"{labels} has no le; name the buckets of a histogram")
-            groups.setdefault(tuple(item for item in key if item[0] != "le"), {})[counters.edge(labels["le"])] = value
+            groups.setdefault(tuple(item for item in key if item[0] != "le"), {})[edge(labels["le"])] = value
         for group, found in groups.items():
             edges = edges or sorted(found)
             if sorted(found) != edges or edges[-1] != math.inf:
@@ -235,7 +237,7 @@ def _mean(metric: BoundedMetric, seen: _Seen) -> float:
     at, text = reading.series[0].values[-1]
     if at < seen.of.at - seen.of.stale_s:
         raise Gap(Trouble.STALE, f"{named} was last known {seen.of.at - at:.1f} s ago; see to what it is computed from")
-    value = counters.number(text)
+    value = number(text)
     if not metric.low <= value <= metric.high:
         raise Gap(Trouble.MALFORMED, f"{named} is {value:g}, outside {metric.low:g} to {metric.high:g}; correct the bounds")
     return (value - metric.low) / (metric.high - metric.low)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import httpx
 import requests
 from urllib3.util import Retry
 
+from sre.probes.answers import Api, Gap, Series, matrix, vector
+from sre.probes.counters import Processes, Target, by_target, falls, increments, samples, starts
 from sre.readings import Alert, ServerCounts
 
 WITHIN_S = 10
-_PREDICT = 'job="serving",path="/predict"'
+_BEFORE_S = 30  # so far back a counter's value before a span is looked for
 
 
 class Prometheus:
@@ -64,8 +67,8 @@ class Prometheus:
 def server_counts(url: str, start: float, end: float, track: str = "") -> ServerCounts | None:
     """Exact counter increments of the prediction path between two instants.
 
-    Raw samples are summed instead of `increase()`, which extrapolates. A counter that begins again after a restart counts from
-    zero; what it had counted since its last scrape is lost and shows as a reset.
+    Raw samples are summed instead of `increase()`, which extrapolates; see `sre.probes.counters`. What a target counts while it
+    cannot be scraped nobody knows, so the counts end with the last scrape at which no target was down.
 
     Args:
         url: of Prometheus.
@@ -74,45 +77,59 @@ def server_counts(url: str, start: float, end: float, track: str = "") -> Server
         track: `canary`, `control` or `stable`; all replicas when empty.
 
     Returns:
-        The counts, or None when Prometheus cannot answer or holds no sample before `start`.
+        The counts, or None when Prometheus cannot answer, holds no sample before `start`, a replica was down all the time, or
+        nobody knows what one had counted before it was first scraped.
     """
-    prometheus = Prometheus(url)
-    span = math.ceil(end - start) + 30
-    selected = f'{_PREDICT},track="{track}"' if track else _PREDICT
-    expression = f"http_requests_total{{{selected}}}[{span}s]"
-    series = prometheus.query(expression, end)
-    if not series:
+    start, end = round(start, 3), round(end, 3)
+    carried = {"job": "serving"} | ({"track": track} if track else {})
+    targets = ",".join(f'{name}="{value}"' for name, value in carried.items())
+    span = f"[{math.ceil(end - start) + _BEFORE_S}s]"
+    queries = (f"up{{{targets}}}", f"up{{{targets}}}{span}", f"process_start_time_seconds{{{targets}}}{span}",
+               f'http_requests_total{{{targets},path="/predict"}}{span}')  # fmt: skip
+    try:
+        there, up, started, requests = asyncio.run(_asked(Api(url, WITHIN_S), queries, end, carried))
+        lines = by_target(up, "up")
+        until = _last_whole([lines.get(target, []) for target in by_target(there, "up")], end)
+        scraped = {target: tuple(at for at, state in line if state == "1") for target, line in lines.items()}
+        of = Processes(scraped, {}, starts(started, "process_start_time_seconds"))
+        found = samples(of, requests, until)
+        fell: dict[Target, set[float]] = defaultdict(set)
+        for target, at in falls(of, found, {}):
+            if at > start:
+                fell[target].add(at)
+        counted = increments(of, found, {}, start, fell)
+    except Gap:
         return None
-    total = errors = 0.0
-    resets, first, last = 0, math.inf, -math.inf
-    for one in series:
-        points = [(float(at), float(value)) for at, value in one["values"]]
-        before = [point for point in points if point[0] <= start]
-        inside = [point for point in points if point[0] > start]
-        grown, fell = _increase([*before[-1:], *inside], known_before=bool(before))
-        total += grown
-        errors += grown if one["metric"]["status"].startswith("5") else 0.0
-        resets += fell
-        first = min([first, *(at for at, _ in before[-1:])])
-        last = max([last, *(at for at, _ in inside)])
-    if math.isinf(first) or math.isinf(last):
+    first = min((one.at for values in found.values() for one in [one for one in values if one.at <= start][-1:]), default=end)
+    last = max((values[-1].at for values in found.values()), default=start)
+    if counted.unknown or not first <= start < last:
         return None
-    buckets = f"increase(http_request_duration_seconds_bucket{{{selected}}}[{math.ceil(end - start)}s])"
+    buckets = f'increase(http_request_duration_seconds_bucket{{{targets},path="/predict"}}[{math.ceil(end - start)}s])'
     quantile = f"histogram_quantile(0.95, sum by (le) ({buckets}))"
-    return ServerCounts(first, last, total, errors, prometheus.value(quantile, end), resets, (expression, quantile))
+    errors = sum(grown for key, grown in counted.grown.items() if dict(key).get("status", "").startswith("5"))
+    return ServerCounts(
+        first, last, float(sum(counted.grown.values())), float(errors), Prometheus(url).value(quantile, end),
+        sum(map(len, fell.values())), (*queries, quantile),
+    )  # fmt: skip
 
 
-def _increase(points: Sequence[tuple[float, float]], *, known_before: bool) -> tuple[float, int]:
-    if not points:
-        return 0.0, 0
-    # A series that began inside the span began at zero.
-    grown = 0.0 if known_before else points[0][1]
-    resets = 0
-    for (_, earlier), (_, later) in pairwise(points):
-        fell = later < earlier
-        grown += later if fell else later - earlier
-        resets += fell
-    return grown, resets
+async def _asked(api: Api, queries: Sequence[str], at: float, carried: Mapping[str, str]) -> list[tuple[Series, ...]]:
+    """The series of each query; of an instant first, which are those that are still scraped, then of ranges.
+
+    One after the other: a scrape that an answer shows is whole in the next one, because Prometheus commits a scrape at once.
+    """
+    bodies = [await api.ask("query", query, time=f"{at:.3f}") for query in queries]
+    return [vector(bodies[0], at, carried), *(matrix(body, at, carried) for body in bodies[1:])]
+
+
+def _last_whole(lines: Sequence[Sequence[tuple[float, str]]], end: float) -> float:
+    """The last instant at which no target was down: `end`, or that of a scrape, or minus infinity."""
+
+    def down(line: Sequence[tuple[float, str]], at: float) -> bool:
+        return [state for moment, state in line if moment <= at][-1:] not in ([], ["1"])
+
+    instants = sorted((at for line in lines for at, _ in line), reverse=True)
+    return next((at for at in (end, *instants) if not any(down(line, at) for line in lines)), -math.inf)
 
 
 def alerts(url: str) -> tuple[Alert, ...] | None:

@@ -1,22 +1,25 @@
 """What Prometheus counted of an objective: exact increments, step by step, or why there are none.
 
 Raw samples are subtracted from each other. `increase()` extrapolates to the edges of its window, and loses what a counter had
-when it was first seen.
+when it was first seen. `sre.probes.counters` counts likewise for few samples of processes that are known; here are months of
+samples of any counters, summed as arrays.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-import httpx
 import numpy as np
 
 from sre.judges.budget import Counts, Floats, Goal, Method
+from sre.judges.canary.observation import Trouble
+from sre.probes.answers import MEBIBYTE, Api, Gap, Series, matrix, vector
+from sre.probes.counters import number
 from sre.slo.objective import Objective
 from sre.slo.promql import Count, duration
 
@@ -24,6 +27,7 @@ STEP_S = 15.0
 COARSE_STEP_S = 300.0  # of what only Prometheus can compute: the shortest window of an alert
 STALE_S = 300.0  # Prometheus itself no longer shows a sample that is so old
 _WITHIN_S = 30.0
+_MOST_BYTES = 1024 * MEBIBYTE  # a day of one series is 150 kB
 _CHUNK_S = 86_400.0
 _BEFORE_S = 86_400.0  # so far back a counter's value before the span is looked for
 _TOGETHER_S = 120.0  # series that begin within this of the oldest sample were there before Prometheus was
@@ -58,10 +62,6 @@ class Missing:
     why: str
 
 
-class _Unanswered(Exception):
-    pass
-
-
 def goal(objective: Objective, at: float) -> Goal:
     """What the arithmetic needs of an objective, at an instant in seconds since the epoch."""
     period, since = objective.period_s, None
@@ -87,14 +87,16 @@ def read(url: str, objective: Objective, since: float, at: float) -> Reading | M
         objective: whose counters are read.
         since: the beginning, seconds since the epoch.
         at: the end.
+
+    Raises:
+        UsageError: the URL is none.
     """
     exact = bool(objective.bad.terms and objective.total.terms)
-    with httpx.Client(base_url=url, timeout=_WITHIN_S, trust_env=False) as client:
-        reader = (_Raw if exact else _Computed)(client, round(since, 3), round(at, 3))
-        try:
-            bad, total = reader.counts(objective)
-        except _Unanswered as error:
-            return Missing(str(error))
+    reader = (_Raw if exact else _Computed)(Api(url, _WITHIN_S, _MOST_BYTES), round(since, 3), round(at, 3))
+    try:
+        bad, total = reader.counts(objective)
+    except Gap as gap:
+        return Missing(f"{reader.queries[-1]}: {gap.detail}")
     name = f"{objective.service}/{objective.name}"
     if not reader.newest:
         return Missing(f"nothing counts the events of {name}; is the service scraped?")
@@ -115,8 +117,8 @@ class _Reader:
 
     step = STEP_S
 
-    def __init__(self, client: httpx.Client, since: float, at: float) -> None:
-        self._client = client
+    def __init__(self, api: Api, since: float, at: float) -> None:
+        self._api = api
         self.since, self.at = since, at
         # Aligned to the epoch, as slices of time are; the last step ends with the span.
         first, last = math.floor(since / self.step) + 1, math.ceil(at / self.step)
@@ -125,32 +127,15 @@ class _Reader:
         self.resets = 0
         self.queries: list[str] = []
 
-    def ask(self, path: str, expression: str, **parameters: str) -> list[Any]:
-        """The series of an answer that is whole."""
+    def ask(self, path: str, expression: str, **parameters: str) -> bytes:
+        """The body of a whole answer."""
         self.queries.append(expression)
-        try:
-            answer = self._client.get(path, params={"query": expression, "timeout": f"{_WITHIN_S:.0f}s", **parameters})
-            document = answer.json()
-            if document["status"] != "success":
-                raise _Unanswered(f"Prometheus refuses {expression}: {document['error']}")
-            if document.get("warnings"):
-                raise _Unanswered(f"Prometheus answers {expression} in part: {'; '.join(document['warnings'])}")
-            found = document["data"]["result"]
-        except httpx.HTTPError as error:
-            raise _Unanswered(f"Prometheus at {self._client.base_url} does not answer ({type(error).__name__})") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise _Unanswered(f"{self._client.base_url} does not answer as Prometheus does; is the address right?") from error
-        if not isinstance(found, list):
-            raise _Unanswered(f"{expression} is no set of series; correct the query")
-        return found
+        return asyncio.run(self._api.ask(path, expression, **parameters))
 
-    def points(self, series: Mapping[str, Any], expression: str) -> list[_Point]:
-        """The samples of a series."""
-        found = [(float(at), float(text)) for at, text in series["values"]]
-        for at, value in found:
-            if not math.isfinite(value):
-                raise _Unanswered(f"{expression} holds {value} at {at:.0f}; a count is a number")
-        return found
+    def steps(self, expression: str, start: float, end: float, step: float) -> tuple[Series, ...]:
+        """What an expression gives at every step from `start` to `end`."""
+        span = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.0f}"}
+        return matrix(self.ask("query_range", expression, **span), round(end, 3), {}, hints=True)
 
 
 class _Raw(_Reader):
@@ -172,18 +157,18 @@ class _Raw(_Reader):
     def _before(self, selector: str) -> dict[_Key, float]:
         """The value of each series at the beginning of the span."""
         expression = f"last_over_time({selector}[{duration(_BEFORE_S)}])"
-        found = self.ask("/api/v1/query", expression, time=f"{self.since:.3f}")
-        return {_key(series): float(series["value"][1]) for series in found}
+        found = vector(self.ask("query", expression, time=f"{self.since:.3f}"), self.since, {})
+        return {_key(series): number(series.values[0][1]) for series in found}
 
     def _samples(self, selector: str) -> dict[_Key, list[_Point]]:
         samples: dict[_Key, list[_Point]] = defaultdict(list)
         expression = f"{selector}[{duration(_CHUNK_S)}]"
         for chunk in [*self._held(selector), self.at]:
-            for series in self.ask("/api/v1/query", expression, time=f"{chunk:.3f}"):
+            for series in matrix(self.ask("query", expression, time=f"{chunk:.3f}"), round(chunk, 3), {}):
                 one = samples[_key(series)]
                 last = one[-1][0] if one else self.since
                 # Chunks share their edges, and the last one reaches back into the one before it.
-                one += [point for point in self.points(series, expression) if point[0] > last]
+                one += [(at, number(text)) for at, text in series.values if at > last]
         return {key: one for key, one in samples.items() if one}
 
     def _held(self, selector: str) -> list[float]:
@@ -192,8 +177,7 @@ class _Raw(_Reader):
         if not len(ends):
             return []
         expression = f"count(last_over_time({selector}[{duration(_CHUNK_S)}]))"
-        span = {"start": f"{ends[0]:.3f}", "end": f"{ends[-1]:.3f}", "step": f"{_CHUNK_S:.0f}"}
-        return [at for series in self.ask("/api/v1/query_range", expression, **span) for at, _ in self.points(series, expression)]
+        return [at for series in self.steps(expression, ends[0], ends[-1], _CHUNK_S) for at, _ in series.values]
 
     def _increments(self, known: Mapping[_Key, float], samples: Mapping[_Key, Sequence[_Point]], unknown: float) -> Floats:
         summed = np.zeros(len(self.ends))
@@ -226,14 +210,13 @@ class _Computed(_Reader):
         expression = count.over(self.step)
         found = np.full(len(self.ends), np.nan)
         for part in np.array_split(self.ends, math.ceil(len(self.ends) / _MOST_POINTS)):
-            span = {"start": f"{part[0]:.3f}", "end": f"{part[-1]:.3f}", "step": f"{self.step:.0f}"}
-            answer = self.ask("/api/v1/query_range", expression, **span)
+            answer = self.steps(expression, part[0], part[-1], self.step)
             if len(answer) > 1:
-                raise _Unanswered(f"{expression} gives {len(answer)} series; sum them in the query")
-            for at, value in self.points(answer[0], expression) if answer else ():
-                found[np.searchsorted(self.ends, at - self.step / 2)] = value
+                raise Gap(Trouble.SEVERAL_SERIES, f"{len(answer)} series answer; sum them in the query")
+            for at, text in answer[0].values if answer else ():
+                found[np.searchsorted(self.ends, at - self.step / 2)] = number(text)
         return found
 
 
-def _key(series: Mapping[str, Any]) -> _Key:
-    return tuple(sorted((name, value) for name, value in series["metric"].items() if name != "__name__"))
+def _key(series: Series) -> _Key:
+    return tuple(sorted((name, value) for name, value in series.labels.items() if name != "__name__"))

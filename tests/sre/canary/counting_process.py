@@ -25,9 +25,11 @@ hidden = threading.Event()
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        # Before it looks whether it is hidden: what is counted after `hide` is shown by no scrape that was under way.
+        text = generate_latest(REGISTRY)
         self.send_response(503 if hidden.is_set() else 200)
         self.end_headers()
-        self.wfile.write(generate_latest(REGISTRY))
+        self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -45,10 +47,12 @@ for line in sys.stdin:
         case ["hide"]:
             hidden.set()
         case ["count", wanted, number]:
+            requests, classes = REQUESTS.labels(wanted), [CLASSES.labels(label) for label in ("dog", "cat")]
+            seconds = 0.05 if wanted == "200" else 5.0
             for index in range(int(number)):
-                REQUESTS.labels(wanted).inc()
-                SECONDS.observe(0.05 if wanted == "200" else 5.0)
-                CLASSES.labels("cat" if index % 2 else "dog").inc()
-                if index % 100 == 0:
+                requests.inc()
+                SECONDS.observe(seconds)
+                classes[index % 2].inc()
+                if index % 500 == 0:
                     time.sleep(0.005)
     os.write(1, b"done\n")

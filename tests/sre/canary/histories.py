@@ -14,7 +14,8 @@ from promql_parser import MatchOp
 from sre.canary import plan as plans
 from sre.canary.plan import TRACKS, Plan
 from sre.canary.promql import of_track
-from sre.canary.reading import Look, Reading, Series
+from sre.canary.reading import Look, Reading
+from sre.probes.answers import Series
 
 PLAN = """
 schema: sre.canary/1

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from sre.canary.counting import Counting
 from sre.canary.plan import REQUESTS, Plan
 from sre.canary.promql import of_track
-from sre.canary.reading import Look, Reading, Refusal, Series, dump, load, refuse
+from sre.canary.reading import Look, Reading, dump, load, refuse
 from sre.judges.canary.observation import Classes, Crashes, Events, Histogram, Interval, Means, Trouble
+from sre.probes.answers import Gap, Series
 from tests.sre.canary.histories import START, Fleet, Process, make_plan
 
 PLAN = make_plan()
-SLOW = Refusal(Trouble.TIMED_OUT, "slow")
+SLOW = Gap(Trouble.TIMED_OUT, "slow")
 CLASSES = ("__name__", "classes_total")
 
 

@@ -13,7 +13,6 @@ from sre.canary import reading
 from sre.canary.counting import Counting
 from sre.canary.plan import REQUESTS
 from sre.canary.source import Source
-from sre.errors import UsageError
 from sre.judges.canary.observation import Events, Interval, Trouble
 from tests.sre.canary.histories import START, Fleet, make_plan
 from tests.sre.canary.liar import Liar, Lie, Still, altered, answer, raw, success
@@ -219,9 +218,3 @@ def test_a_proxy_of_the_caller_is_not_asked(liar: Liar, monkeypatch: pytest.Monk
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     assert not look(liar).missing
-
-
-@pytest.mark.parametrize("url", ["", "prometheus:9090", "ftp://x", "http://", "127.0.0.1:9090"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="write for example http"):
-        Source(PLAN, url)

@@ -270,7 +270,7 @@ def test_a_quarter_slower_is_a_quarter_of_what_users_wait_here(
 ) -> None:
     context = make_context("canary-slow")
     context.target = system
-    load = World(system.endpoints, 2.0, 5.0).start_load(LoadPlan(rate=20.0, seconds=20.0, seed=2), tmp_path / "load")
+    load = World(system.endpoints, 2.0, 5.0).start_load(LoadPlan(rate=20.0, seconds=8.0, seed=2), tmp_path / "load")
     load.wait()
     version = CanarySlow().version(context)
     assert 0 < context.facts["median_s"] < 5.0

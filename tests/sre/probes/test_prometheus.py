@@ -6,7 +6,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from sre.probes import prometheus
 from sre.probes.prometheus import Prometheus, alerts, server_counts
 from sre.targets.local.programs import find
+from tests.sre.slo.history import backfill, served
 
 GONE = "http://127.0.0.1:1"
 
@@ -35,7 +37,8 @@ class Page:
                 self.send_response(page.status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
-                self.wfile.write(page.text.encode())
+                with suppress(ConnectionError):
+                    self.wfile.write(page.text.encode())
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -58,10 +61,31 @@ class Page:
 
 @dataclass(frozen=True)
 class Scraping:
-    """A Prometheus, and a wait until it has scraped everything anew, which gives the time."""
+    """A Prometheus that scrapes two pages, at `addresses`."""
 
     url: str
-    settled: Callable[[], float]
+    addresses: tuple[str, ...]
+
+    def settled(self, *down: Page) -> float:
+        """Wait for a scrape of each page that began after now: one that succeeded, or failed of a page that is `down`.
+
+        Returns:
+            The instant of the last of them. All scrapes up to then are over, so that what is set from now on shows after it. A
+            scrape bears the time at which it began, and one that is under way when a page changes may show the change.
+        """
+        begin, deadline = time.time(), time.monotonic() + 60
+        reader, hidden = Prometheus(self.url), {page.address for page in down}
+        while True:
+            lines = {one["metric"]["instance"]: one["values"] for one in reader.query("up[2m]") or []}
+            seen = [
+                # Prometheus moves a scrape's time by 2 ms at most, to keep its distance from the one before.
+                [at for at, state in lines.get(address, []) if at > begin + 0.002 and state == str(int(address not in hidden))]
+                for address in self.addresses
+            ]
+            if all(seen) and (instant := max(one[0] for one in seen)) <= min(line[-1][0] for line in lines.values()):
+                return float(instant)
+            assert time.monotonic() < deadline, {address: line[-3:] for address, line in lines.items()}
+            time.sleep(0.05)
 
 
 def _page() -> Iterator[Page]:
@@ -81,31 +105,23 @@ fake = pytest.fixture(_page, name="fake")
 
 @pytest.fixture(scope="module")
 def scraping(programs: Path, tmp_path_factory: pytest.TempPathFactory, page: Page, second: Page) -> Iterator[Scraping]:
-    """A Prometheus that scrapes both pages every 0.1 s."""
+    """A Prometheus that scrapes both pages every 0.2 s, the first as stable and the second as canary."""
     folder = tmp_path_factory.mktemp("prometheus")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     config = {
-        "global": {"scrape_interval": "100ms", "scrape_timeout": "100ms"},
-        "scrape_configs": [{"job_name": "serving", "static_configs": [{"targets": [page.address, second.address]}]}],
-    }
+        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+        "scrape_configs": [{"job_name": "serving", "static_configs": [
+            {"targets": [one.address], "labels": {"track": track}} for one, track in ((page, "stable"), (second, "canary"))
+        ]}],
+    }  # fmt: skip
     (folder / "prometheus.yml").write_text(json.dumps(config))
     found = find("prometheus", programs)
     command = [str(found.path), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
                f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]  # fmt: skip
     server = subprocess.Popen(command, env={**os.environ, **found.environment}, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def settled() -> float:
-        begin, deadline = time.time(), time.monotonic() + 20
-        reader = Prometheus(url)
-        while reader.value("count(up)") != 2 or (reader.value("min(timestamp(up))") or 0) < begin + 0.1:
-            assert time.monotonic() < deadline, "Prometheus does not scrape"
-            time.sleep(0.05)
-        return time.time()
-
-    yield Scraping(url, settled)
+    yield Scraping(f"http://127.0.0.1:{port}", (page.address, second.address))
     server.terminate()
     server.wait(10)
 
@@ -141,26 +157,42 @@ def test_a_restarted_counter_counts_from_zero_and_is_told(scraping: Scraping, pa
     page.count(s200=9)
     scraping.settled()
     page.text = None
-    scraping.settled()
+    scraping.settled(page)
     page.count(s200=2)
     counts = server_counts(scraping.url, start, scraping.settled())
     assert counts is not None
     assert (counts.requests, counts.resets) == (4 + 2, 1)
 
 
-def test_one_track_is_counted_by_itself_from_when_it_was_seen_at_zero(scraping: Scraping, page: Page, second: Page) -> None:
-    def count(stable: int, canary: int, failed: int) -> None:
-        page.text = f'http_requests_total{{path="/predict",status="200",track="stable"}} {stable}\n'
-        second.text = "".join(
-            f'http_requests_total{{path="/predict",status="{status}",track="canary"}} {value}\n'
-            for status, value in ((200, canary), (500, failed))
-        )
-
-    page.text = second.text = ""
-    unseen = scraping.settled()
-    count(900, 0, 0)
+def test_counts_end_where_a_target_that_is_down_was_last_scraped(scraping: Scraping, page: Page, second: Page) -> None:
+    page.count(s200=5)
+    second.count(s200=0)
     start = scraping.settled()
-    count(1000, 20, 3)
+    page.count(s200=9)
+    second.count(s200=1)
+    scraping.settled()
+    second.text = None
+    down = scraping.settled(second)
+    # What the second has answered since nobody knows, so this is not counted either.
+    page.count(s200=20)
+    end = scraping.settled(second)
+    counts = server_counts(scraping.url, start, end)
+    assert counts is not None
+    assert (counts.requests, counts.resets) == (4 + 1, 0)
+    assert start < counts.end < down
+    assert server_counts(scraping.url, down, end) is None
+    second.count(s200=3)
+    whole = server_counts(scraping.url, start, scraping.settled())
+    assert whole is not None
+    assert whole.requests == 15 + 3
+
+
+def test_one_track_is_counted_by_itself(scraping: Scraping, page: Page, second: Page) -> None:
+    page.count(s200=900)
+    second.count(s200=0, s500=0)
+    start = scraping.settled()
+    page.count(s200=1000)
+    second.count(s200=20, s500=3)
     end = scraping.settled()
     canary, both = server_counts(scraping.url, start, end, track="canary"), server_counts(scraping.url, start, end)
     assert canary is not None
@@ -168,8 +200,6 @@ def test_one_track_is_counted_by_itself_from_when_it_was_seen_at_zero(scraping: 
     assert (canary.requests, canary.errors) == (23, 3)
     assert both.requests == 123
     assert server_counts(scraping.url, start, end, track="control") is None
-    # A canary that nobody had seen yet has no sample before the span.
-    assert server_counts(scraping.url, unseen, end, track="canary") is None
 
 
 def test_no_sample_before_the_span_is_no_count(scraping: Scraping) -> None:
@@ -252,17 +282,79 @@ def test_an_error_of_alertmanager_is_no_answer(fake: Page) -> None:
     assert alerts(fake.url) is None
 
 
+T0 = 1_780_000_000.0
+START, END = T0 + 21.0, T0 + 41.0
+
+
+def line(
+    track: str, instance: str, name: str, *samples: tuple[float, float], **labels: str
+) -> tuple[str, list[tuple[float, float]]]:
+    """A series of the prediction path's processes, by seconds after T0."""
+    told = {"job": "serving", "track": track, "instance": instance, **labels}
+    matchers = ",".join(f'{key}="{value}"' for key, value in told.items())
+    return f"{name}{{{matchers}}}", [(T0 + at, value) for at, value in samples]
+
+
+def requests(track: str, instance: str, status: str, *samples: tuple[float, float]) -> tuple[str, list[tuple[float, float]]]:
+    return line(track, instance, "http_requests_total", *samples, path="/predict", status=status)
+
+
+def up(track: str, instance: str, states: str, first: int = 10) -> tuple[str, list[tuple[float, float]]]:
+    """Scrapes ten seconds apart."""
+    return line(track, instance, "up", *((first + 10 * number, float(state)) for number, state in enumerate(states)))
+
+
+def began(track: str, instance: str, *starts: tuple[float, float]) -> tuple[str, list[tuple[float, float]]]:
+    return line(track, instance, "process_start_time_seconds", *((at, T0 + start) for at, start in starts))
+
+
+@pytest.fixture(scope="module")
+def past(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prometheus that remembers scrapes at 10, 20, 30 and 40 s; each story has a track of its own."""
+    folder = tmp_path_factory.mktemp("past")
+    backfill(programs, folder, dict([
+        up("late", "a", "1111"), requests("late", "a", "200", (10, 5), (20, 7), (30, 9), (40, 9)),
+        requests("late", "a", "503", (40, 3)),
+        up("restarted", "a", "1111"), requests("restarted", "a", "200", (10, 5), (20, 7), (30, 9), (40, 2)),
+        requests("restarted", "a", "503", (10, 1), (20, 1), (30, 1), (40, 4)),
+        up("replaced", "a", "11"), requests("replaced", "a", "200", (10, 5), (20, 7)),
+        up("replaced", "b", "11", 30), requests("replaced", "b", "200", (30, 50), (40, 60)),
+        began("replaced", "b", (30, 25), (40, 25)),
+        up("older", "a", "1111"), requests("older", "a", "200", (10, 5), (20, 7), (30, 9), (40, 9)),
+        up("older", "b", "11", 30), requests("older", "b", "200", (30, 50), (40, 60)),
+        began("older", "b", (30, 5), (40, 5)),
+        up("fresh", "a", "11", 30), requests("fresh", "a", "200", (30, 0), (40, 23)), began("fresh", "a", (30, 25), (40, 25)),
+        up("missed", "a", "1101"), requests("missed", "a", "200", (10, 5), (20, 7), (40, 11)),
+        up("ends", "a", "1110"), requests("ends", "a", "200", (10, 5), (20, 7), (30, 9)),
+        up("ends", "b", "1111"), requests("ends", "b", "200", (10, 0), (20, 0), (30, 1), (40, 90)),
+        up("gone", "a", "1000"), requests("gone", "a", "200", (10, 5)),
+        up("gone", "b", "1111"), requests("gone", "b", "200", (10, 0), (20, 0), (30, 1), (40, 2)),
+        up("fraction", "a", "1111"), requests("fraction", "a", "200", (10, 5), (20, 7), (30, 9.5), (40, 10)),
+    ]))  # fmt: skip
+    with served(programs, folder) as url:
+        yield url
+
+
 @pytest.mark.parametrize(
-    ("values", "known_before", "expected"),
+    ("track", "expected"),
     [
-        ([], True, (0, 0)),
-        ([5, 5, 9], True, (4, 0)),
-        ([5], False, (5, 0)),
-        ([3, 5], False, (5, 0)),
-        ([5, 9, 2, 4], True, (8, 1)),
-        ([5, 0, 5, 0], True, (5, 2)),
+        # A status that a scraped process first shows stood at zero.
+        ("late", (5, 3, 0, 40)),
+        # A process that began anew began all its counters anew, those too that have overtaken themselves.
+        ("restarted", (2 + 2 + 4, 4, 1, 40)),
+        # A process that began within the span did so at zero; of an older one nobody knows what it had counted.
+        ("replaced", (60, 0, 0, 40)),
+        ("older", None),
+        # The span has to begin after the first scrape, also of processes that began within it.
+        ("fresh", None),
+        # A failed scrape in between costs nothing. At the end it ends the counts of all, and without one before there are none.
+        ("missed", (4, 0, 0, 40)),
+        ("ends", (2 + 1, 0, 0, 30)),
+        ("gone", None),
+        ("fraction", None),
     ],
 )
-def test_increase_of_a_counter(values: list[float], known_before: bool, expected: tuple[float, int]) -> None:  # noqa: FBT001
-    points = [(float(number), float(value)) for number, value in enumerate(values)]
-    assert prometheus._increase(points, known_before=known_before) == expected
+def test_what_scrapes_tell_is_counted_and_the_rest_is_no_count(past: str, track: str, expected: tuple[int, ...] | None) -> None:
+    counts = server_counts(past, START, END, track)
+    found = None if counts is None else (counts.requests, counts.errors, counts.resets, counts.end - T0)
+    assert found == expected

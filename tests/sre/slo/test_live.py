@@ -140,12 +140,12 @@ def test_without_data_there_is_no_reading(url: str) -> None:
     assert "the newest sample of api/tried is" in why(url, make_objective(total="old_total"), T0 - 60)
     assert "the newest sample of api/tried is 301 s old" in why(url, make_objective(), T1 - 3600, T1 + STALE_S + 1)
     assert isinstance(read(url, make_objective(), T1 - 3600, T1 + STALE_S), Reading)
-    assert "broken_total[1d] holds nan" in why(url, make_objective(total="broken_total"))
+    assert "broken_total[1d]: the value is NaN" in why(url, make_objective(total="broken_total"))
     assert "nothing counts" in why(url, make_objective(), T0 - 20 * DAY, T0 - 10 * DAY)
 
 
 def test_a_server_that_is_not_there_is_no_data() -> None:
-    assert "does not answer (ConnectError)" in why("http://127.0.0.1:1", make_objective())
+    assert "bad_total[1d]): no answer came (" in why("http://127.0.0.1:1", make_objective())
 
 
 GOOD = {"status": "success", "data": {"resultType": "matrix", "result": []}}
@@ -154,17 +154,18 @@ GOOD = {"status": "success", "data": {"resultType": "matrix", "result": []}}
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (json.dumps({"status": "error", "error": "too many samples"}), "Prometheus refuses"),
-        (json.dumps({**GOOD, "warnings": ["a store is down"]}), "in part: a store is down"),
-        (json.dumps({"status": "success", "data": {"resultType": "scalar", "result": "1"}}), "is no set of series"),
-        ("[]", "does not answer as Prometheus does"),
-        ("<html>sign in</html>", "does not answer as Prometheus does"),
+        (json.dumps({"status": "error", "error": "too many samples"}), "status is 'error' too many samples"),
+        (json.dumps({**GOOD, "warnings": ["a store is down"]}), "Prometheus warns: a store is down"),
+        (json.dumps({"status": "success", "data": {"resultType": "scalar", "result": "1"}}), "is a scalar, not a vector"),
+        ("[]", "the answer is none of Prometheus"),
+        ("<html>sign in</html>", "the answer is none of Prometheus"),
     ],
 )
 def test_an_answer_that_is_not_whole_is_no_data(body: str, said: str) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
+            self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(body.encode())
 
