@@ -125,9 +125,16 @@ def failover_study(session: nox.Session) -> None:
 
 @nox.session(name="backup-kill")
 def backup_kill(session: nox.Session) -> None:
-    """SIGKILL a backup at 50 random moments; every earlier one must restore, and a half one never count."""
+    """SIGKILL a backup and what stores it at 50 random moments; earlier ones must restore, a half one never count. Resumable."""
     ready(session, programs=True)
-    session.run(str(BIN / "python"), "-m", "tests.studies.backup_kill", "--kills", "50", external=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.backup_kill", *session.posargs, external=True)
+
+
+@nox.session(name="corruption-study")
+def corruption_study(session: nox.Session) -> None:
+    """Damage a backup in every way that is known; each must be found and named, and no whole one be called damaged."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.corruption", *session.posargs, external=True)
 
 
 @nox.session(name="canary-study")
@@ -142,6 +149,13 @@ def slo_study(session: nox.Session) -> None:
     """Hold rules and budgets to simulated months and their ledgers; resumable. `-- --short` takes a minute."""
     ready(session, programs=True)
     session.run(str(BIN / "python"), "-m", "tests.studies.slo", *session.posargs, external=True)
+
+
+@nox.session(name="bench-synchronous")
+def bench_synchronous(session: nox.Session) -> None:
+    """Measure what synchronous commit costs, and what each mode does without standbys."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.bench.synchronous", *session.posargs, external=True)
 
 
 @nox.session

@@ -64,8 +64,11 @@ def verify(
     place: PlaceOption = "store",
     as_json: AsJson = False,
 ) -> None:
-    """Read every byte of a backup again; what is missing, truncated or altered is named. Needs no running system."""
-    from sre.dr import backup
+    """Read every byte of a backup again; what is missing, truncated or altered is named. Needs no running system.
+
+    Without an id, files that should be backups and are not are named too: the newest may be one of them.
+    """
+    from sre.dr import backup, sets
 
     settings = Settings()
     chosen = _place_of(place)
@@ -73,6 +76,8 @@ def verify(
     item = _chosen(settings, chosen, backup_id)
     with output.progress() as narrator:
         wrong = backup.verify(layout, item, chosen, say=narrator.say)
+    if backup_id is None:
+        wrong += sets.listing(sets.places(settings.home)[chosen]).damaged.values()
     _tell(item.id, {chosen: wrong}, as_json=as_json)
 
 

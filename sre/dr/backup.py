@@ -81,7 +81,7 @@ def create(
         say("marking one moment of every database")
         with content.freeze(superuser, passfile, f"set-{set_name}") as frozen:
             tables = content.tables(superuser, passfile, frozen.marker, frozen.snapshots)
-        _await_archived(pgbackrest, superuser, passfile, frozen.lsn, say)
+        marker_wal = _await_archived(pgbackrest, superuser, passfile, frozen.lsn, say)
         objects = vault.back_up(layout.objects, roots["store"], say)
         registry = read_registry(superuser, passfile, roots["store"], objects)
         if gaps := sets.registry_gaps(registry, objects):
@@ -90,6 +90,7 @@ def create(
             id=set_name, kind=whole, reason=reason, began=began, ended=datetime.now(UTC),
             database=Database(
                 stanza=pgbackrest.name, system_id=str(next(iter(made.values())).system), marker=frozen.marker,
+                marker_wal=marker_wal,
                 backups={place: _part(made[number]) for place, number in REPOSITORIES.items()},
             ),
             objects=objects, tables=tables, registry=registry, tools=_tools(layout),
@@ -99,7 +100,7 @@ def create(
         with vault.hold(roots["off_site"], "sre backup create", _HELD_WITHIN_S):
             sets.copy(roots["store"], roots["off_site"], item, say)
     for place in roots:
-        if wrong := verify(layout, item, place, say=say, ran=ran):
+        if wrong := _verify(pgbackrest, layout, item, place, say):
             raise StepFailed(f"{set_name} was written and is damaged in {place}: {'; '.join(wrong)}")
     return item
 
@@ -117,15 +118,18 @@ def verify(layout: Layout, item: BackupSet, place: Place, *, say: Say = silent, 
     Returns:
         A sentence for each thing that is wrong; empty when the set can be restored.
     """
+    return _verify(stanza(layout, ran), layout, item, place, say)
+
+
+def _verify(pgbackrest: Stanza, layout: Layout, item: BackupSet, place: Place, say: Say) -> list[str]:
     root, number = sets.places(layout.home)[place], REPOSITORIES[place]
-    pgbackrest = stanza(layout, ran)
     say(f"{place}: reading every file of the database's backups and of its WAL")
     wrong = [str(damage) for damage in pgbackrest.verify(number)]
     backup = item.database.backups.get(place)
     if backup is None:
         wrong.append(f"set {item.id} has no database backup in {place}")
-    elif not wrong and backup.label not in {known.label for known in pgbackrest.backups(number)}:
-        wrong.append(f"database backup {backup.label} is not in the repository of {place}; it has expired or was deleted")
+    elif not wrong:
+        wrong += _database_gaps(pgbackrest, item, place, backup)
     wrong += vault.verify(root, item.objects, say)
     wrong += sets.registry_gaps(item.registry, item.objects)
     with vault.hold(root, "sre backup verify", _HELD_WITHIN_S):
@@ -222,8 +226,27 @@ def _files(root: Path, objects: Mapping[str, ObjectRef], folder: str, vouched: s
     return files
 
 
-def _await_archived(pgbackrest: Stanza, dsn: str, passfile: Path, lsn: str, say: Say) -> None:
-    """Until every repository holds the WAL up to a place: without it the set's marker cannot be reached."""
+def _database_gaps(pgbackrest: Stanza, item: BackupSet, place: Place, backup: DatabaseBackup) -> list[str]:
+    """What a set asks of a repository that is whole in itself, and does not find there."""
+    number, name = REPOSITORIES[place], f"database backup {backup.label}"
+    there = {known.label: known for known in pgbackrest.backups(number)}.get(backup.label)
+    if there is None:
+        return [f"{name} is not in the repository of {place}; it has expired or was deleted"]
+    gaps = []
+    if str(there.system) != item.database.system_id:
+        gaps.append(f"{name} of {place} is of database system {there.system}, set {item.id} is of {item.database.system_id}")
+    if (found := _part(there)) != backup:
+        ends = f"it ends at {found.stop_lsn} of timeline {found.timeline}, not at {backup.stop_lsn} of {backup.timeline}"
+        gaps.append(f"{name} of {place} is not the one that set {item.id} was made with: {ends}")
+    if not _archived(pgbackrest, number, item.database.marker_wal):
+        gaps.append(
+            f"missing WAL {item.database.marker_wal}: set {item.id} ends there, and the archive of {place} does not hold it"
+        )
+    return gaps
+
+
+def _await_archived(pgbackrest: Stanza, dsn: str, passfile: Path, lsn: str, say: Say) -> str:
+    """Wait until every repository holds the WAL up to a place, without which the set's marker cannot be reached; its segment."""
     with psycopg.connect(dsn, passfile=str(passfile), autocommit=True, connect_timeout=10) as connection:
         row = connection.execute("SELECT pg_walfile_name(%s::pg_lsn)", [lsn]).fetchone()
         connection.execute("SELECT pg_switch_wal()")
@@ -233,14 +256,14 @@ def _await_archived(pgbackrest: Stanza, dsn: str, passfile: Path, lsn: str, say:
     while True:
         lacking = [number for number in REPOSITORIES.values() if not _archived(pgbackrest, number, segment)]
         if not lacking:
-            return
+            return segment
         if time.monotonic() > deadline:
             raise StepFailed(f"WAL {segment} did not arrive in repository {lacking} within {ARCHIVED_WITHIN_S:.0f} s")
         time.sleep(0.5)
 
 
 def _archived(pgbackrest: Stanza, number: int, segment: str) -> bool:
-    return any(item.oldest[:8] == segment[:8] and item.newest >= segment for item in pgbackrest.archive(number))
+    return any(item.oldest <= segment <= item.newest for item in pgbackrest.archive(number) if item.oldest[:8] == segment[:8])
 
 
 def _part(backup: Backup) -> DatabaseBackup:

@@ -134,6 +134,8 @@ class Stanza:
         report = self._report(repo, within_s)
         after = self._info(repo)
         found = report.damages(before.backups, after.backups, busy=before.busy or after.busy)
+        if any(item.what == "repository" for item in found):
+            found += self._lists(repo)
         return (*found, *archive.gaps(before.backups, self.replayable_fulls))
 
     def restore(  # noqa: PLR0913 - each is a choice of its own
@@ -215,6 +217,21 @@ class Stanza:
     def _archive(self, repo: int) -> Archive:
         text = self._document("repo-ls", "--recurse", "--output=json", repo=repo, arguments=(f"archive/{self.name}",))
         return Archive.read(json.loads(text))
+
+    def _lists(self, repo: int) -> list[Damage]:
+        """Damage of pgBackRest's own lists, which it tells without their names; each has a copy of the same content beside it."""
+        found = []
+        for name in (f"archive/{self.name}/archive.info", f"backup/{self.name}/backup.info"):
+            first, second = (self._content(repo, path) for path in (name, f"{name}.copy"))
+            if first is None or first != second:
+                found.append(Damage("file", name, "it and its .copy are not the same; one of the two is damaged or missing"))
+        return found
+
+    def _content(self, repo: int, path: str) -> str | None:
+        try:
+            return self._document("repo-get", repo=repo, arguments=(path,))
+        except StepFailed:
+            return None
 
     def _report(self, repo: int, within_s: float) -> Report:
         # A file that does not decrypt or decompress is tried again after 15 s otherwise, each of them.

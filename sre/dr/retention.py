@@ -122,12 +122,22 @@ def labels(sets: Iterable[SetState], kept: Mapping[str, object]) -> frozenset[st
 def stale(sets: Iterable[SetState], now: datetime, max_age_s: float, place: str) -> str | None:
     """Why the newest good set is too old; None when it is young enough.
 
-    A set dated in the future proves no age.
+    A set dated in the future proves no age. Neither do dates that contradict the order of the database backups, whose labels
+    pgBackRest lets only grow.
     """
-    good = usable(item for item in sets if item.taken <= now + CLOCK_SLACK)
+    known = list(sets)
+    ahead = [item.id for item in known if item.taken > now + CLOCK_SLACK]
+    good = usable(item for item in known if item.id not in ahead)
     if not good:
-        return f"{place} holds no good backup; run `sre backup create`, then `sre backup verify`"
+        jumped = f", and what is dated in the future proves none ({', '.join(ahead)}): a clock jumped" if ahead else ""
+        return f"{place} holds no good backup{jumped}; run `sre backup create`, then `sre backup verify`"
     newest = max(good, key=lambda item: item.taken)
+    latest = max(good, key=lambda item: item.label.rpartition("_")[2])
+    if latest is not newest:
+        return (
+            f"the newest good backup of {place} by its date, {newest.id}, was made before {latest.id}: a clock was set back, and "
+            "no age is proven; run `sre backup create` once the clock is right"
+        )
     age_s = (now - newest.taken).total_seconds()
     if age_s <= max_age_s:
         return None

@@ -78,12 +78,14 @@ class Database(_Part):
         stanza: of pgBackRest.
         system_id: of the cluster, so that a backup of another cluster is told apart.
         marker: name of the restore point that lies behind every backup and belongs to this set.
+        marker_wal: the WAL segment that holds it; without that one the set's moment cannot be reached.
         backups: by place.
     """
 
     stanza: str = Field(min_length=1)
     system_id: str = Field(pattern=r"^\d+$")
     marker: str = Field(min_length=1)
+    marker_wal: str = Field(pattern=r"^[0-9A-F]{24}$")
     backups: dict[Place, DatabaseBackup] = Field(min_length=1)
 
 
@@ -242,25 +244,26 @@ def write(root: Path, item: BackupSet) -> Path:
 
 
 def write_check(root: Path, item: BackupSet, wrong: list[str], now: float) -> None:
-    """Put on disk what a verification of a set found; the newest replaces the one before."""
+    """Put on disk what a verification of a set found; the newest replaces the one before. A set removed meanwhile gets none."""
+    if not (root / SETS / f"{item.id}.json").exists():
+        return
     check = Check(set_sha256=_sha(item), at=datetime.fromtimestamp(now, UTC), wrong=wrong)
     vault.write_whole(root / CHECKS / f"{item.id}.json", [_dump(CHECK_SCHEMA, "check", check)])
 
 
 def listing(root: Path) -> Listing:
     """Read every set of a place; what is damaged is named, and the rest is read."""
-    sets: dict[str, BackupSet] = {}
-    checks: dict[str, Check] = {}
-    damaged: dict[str, str] = {}
+    checked = sorted((root / CHECKS).glob("[!.]*"))  # before the sets: a set is there before its check
+    sets, owners = dict[str, BackupSet](), dict[tuple[Place, str], str]()
+    checks, damaged = dict[str, Check](), dict[str, str]()
     for path in sorted((root / SETS).glob("[!.]*")):
-        name = f"{SETS}/{path.name}"
         try:
-            item = parse(path.read_bytes(), name)
-            if path.name != f"{item.id}.json":
-                raise EvidenceDamaged(f"{name} holds the set {item.id}")  # noqa: TRY301 - one end for every damage
-            sets[item.id] = item
+            sets[path.stem] = _read(path, owners)
         except (EvidenceDamaged, OSError) as error:
-            damaged[name] = str(error)
+            damaged[f"{SETS}/{path.name}"] = str(error)
+    for path in checked:
+        if path.stem not in sets and (name := f"{SETS}/{path.name}") not in damaged and path.exists():
+            damaged[name] = f"{name} is missing, and {CHECKS}/{path.name} tells that it was there in {root}"
     for set_name, item in sets.items():
         name = f"{CHECKS}/{set_name}.json"
         try:
@@ -283,8 +286,9 @@ def remove(root: Path, set_name: str) -> None:
     """
     if not _ID.fullmatch(set_name):
         raise StepFailed(f"{set_name!r} is not the id of a backup set; `sre backup list` shows them")
-    (root / SETS / f"{set_name}.json").unlink(missing_ok=True)
+    # In this order, since a check without its set tells of a set that was lost.
     (root / CHECKS / f"{set_name}.json").unlink(missing_ok=True)
+    (root / SETS / f"{set_name}.json").unlink(missing_ok=True)
 
 
 def copy(root: Path, other: Path, item: BackupSet, say: vault.Say = lambda _: None) -> None:
@@ -304,7 +308,7 @@ def copy(root: Path, other: Path, item: BackupSet, say: vault.Say = lambda _: No
 
 
 def repair(root: Path, other: Path) -> list[str]:
-    """Bring back damaged files of sets from another place that has them whole; the names of those brought back."""
+    """Bring back damaged and lost files of sets from another place that has them; the names of those brought back."""
     there, back = listing(other), []
     for name in listing(root).damaged:
         set_name = Path(name).stem
@@ -353,6 +357,19 @@ def newest_aliased(root: Path) -> frozenset[str] | None:
     """
     known = listing(root).sets
     return aliased(list(known.values())[-1].registry) if known else None
+
+
+def _read(path: Path, owners: dict[tuple[Place, str], str]) -> BackupSet:
+    """One set of a place; `owners` tells which sets have which database backups, and learns of this one."""
+    name = f"{SETS}/{path.name}"
+    item = parse(path.read_bytes(), name)
+    if path.name != f"{item.id}.json":
+        raise EvidenceDamaged(f"{name} holds the set {item.id}")
+    for place, backup in item.database.backups.items():
+        # Every set is made with a database backup of its own.
+        if (owner := owners.setdefault((place, backup.label), item.id)) != item.id:
+            raise EvidenceDamaged(f"{name} names the database backup {backup.label} of set {owner}: one of the two is a copy")
+    return item
 
 
 def _canonical(value: Any) -> str:

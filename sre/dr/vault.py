@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -295,8 +296,11 @@ def _checked(file: IO[bytes], ref: ObjectRef) -> Iterator[bytes]:
 
 def _wrong(path: Path, ref: ObjectRef) -> str | None:
     try:
-        if (size := path.stat().st_size) < ref.size:
-            return _difference("", size, ref)
+        state = path.lstat()
+        if not stat.S_ISREG(state.st_mode):
+            return "is no plain file: whatever it leads to is no part of the backup"
+        if state.st_size < ref.size:
+            return _difference("", state.st_size, ref)
         with path.open("rb") as file:
             found = digest(file)
         return _difference(found.sha256, found.size, ref)

@@ -1,4 +1,4 @@
-"""`restore` on the real system: clean, and with an object of the backup that was altered before anyone needed it."""
+"""`restore` on the real system: clean, with an object of the backup altered before anyone needed it, and from the other copy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from sre.dr import sets, vault
 from sre.dr.place import Restored
+from sre.dr.sets import Place
 from sre.drills import run
 from sre.drills.base import Context, Options
 from sre.drills.restore import Restore
@@ -51,8 +52,8 @@ class Flipped(Restore):
         return seen
 
 
-class Meddled(Restore):
-    """Alters what was restored, before it is examined: one thing for each of several points."""
+class Meddled(Flipped):
+    """Alters what was restored, before it is examined, too: one thing for each of several points."""
 
     altered = 0
 
@@ -67,11 +68,10 @@ class Meddled(Restore):
         return restored
 
 
-def conduct(drill: Restore, system: LocalTarget, root: Path) -> Finished:
+def conduct(drill: Restore, system: LocalTarget, root: Path, place: Place = "store") -> Finished:
     world = World(system.endpoints, SCRAPE_INTERVAL_S, ANSWER_TIMEOUT_S)
-    finished = run.run(
-        [drill], system, world, root=root, signing_key=root / "key.pem", name="restore", options=Options(), narrator=Silent()
-    )
+    options, key = Options(place=place), root / "key.pem"
+    finished = run.run([drill], system, world, root=root, signing_key=key, name="restore", options=options, narrator=Silent())
     assert not Ledger(finished.folder / LEDGER_NAME).pending()
     assert not [path for path in (system.layout.home / "restored").iterdir() if path.is_dir()]
     assert run.verify(finished.folder, sign.public_key(root / "key.pem.pub")) == []
@@ -107,9 +107,10 @@ def test_an_altered_object_is_named_and_breaks_the_checklist(system: LocalTarget
     assert drill.victim in failed.detail
 
 
-def test_each_thing_that_was_altered_after_the_restore_fails_its_point(system: LocalTarget, tmp_path: Path) -> None:
+def test_each_thing_that_was_altered_after_a_restore_fails_its_point(system: LocalTarget, tmp_path: Path) -> None:
     meddled = Meddled()
-    finished = conduct(meddled, system, tmp_path)
+    # From the other copy the object that is damaged in the store comes back whole.
+    finished = conduct(meddled, system, tmp_path, "off_site")
     drill = finished.record.drills[0]
     failed = {finding[0]: finding for finding in drill.findings if "FAILED" in finding}
     assert set(failed) == {"5", "6", "7"}, drill.findings

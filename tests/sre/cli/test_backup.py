@@ -26,7 +26,9 @@ def home(tmp_path: Path) -> Path:
     store, off_site = sets.places(home).values()
     for began in (NOW - timedelta(days=365), *(NOW - timedelta(days=day) for day in range(60, 0, -1))):
         label = backup(f"{began:%Y%m%d-%H%M%S}F")
-        database = sets.Database(stanza="ml", system_id="1", marker="m", backups={"store": label, "off_site": label})
+        database = sets.Database(
+            stanza="ml", system_id="1", marker="m", marker_wal="0" * 24, backups={"store": label, "off_site": label}
+        )
         item = a_set(store, began, database=database)
         sets.write(store, item)
         sets.write_check(store, item, [], NOW.timestamp())

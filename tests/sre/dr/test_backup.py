@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,25 @@ def test_a_set_whose_database_backup_is_gone_is_no_set(system: LocalTarget, made
     assert "20200101-000000F is not in the repository" in " ".join(backup.verify(system.layout, other, "store"))
     assert "no database backup in off_site" in " ".join(backup.verify(system.layout, other, "off_site"))
     backup.verify(system.layout, made, "store")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"system_id": "1"}, "of store is of database system"),
+        ({"marker_wal": "0" * 8 + "F" * 16}, f"missing WAL {'0' * 8 + 'F' * 16}"),
+        ({"backups": {"timeline": 9}}, "is not the one that set"),
+    ],
+)
+def test_a_set_that_asks_for_another_database_than_lies_there_is_damaged(
+    system: LocalTarget, made: BackupSet, changes: dict[str, Any], says: str
+) -> None:
+    if "backups" in changes:
+        changes = {"backups": {"store": made.database.backups["store"].model_copy(update=changes["backups"])}}
+    other = made.model_copy(update={"database": made.database.model_copy(update=changes)})
+    (wrong,) = backup.verify(system.layout, other, "store")
+    assert says in wrong
+    assert backup.verify(system.layout, made, "store") == []
 
 
 def test_a_registry_that_names_a_lost_file_makes_no_backup(system: LocalTarget, made: BackupSet, tmp_path: Path) -> None:

@@ -163,5 +163,5 @@ def test_a_registered_file_that_is_not_among_the_objects_is_wrong(item: BackupSe
 
 def test_an_mlflow_that_does_not_answer_is_an_error(item: BackupSet, place: Layout, mlflow: Mlflow) -> None:
     mlflow.away = True
-    with pytest.raises(StepFailed, match="answers 404 to /api/2.0/mlflow/registered-models/search"):
+    with pytest.raises(StepFailed, match=r"answers 404 to /api/2.0/mlflow/registered-models/search"):
         examination.registry(item, place)

@@ -254,6 +254,16 @@ def test_the_policy_of_the_plan() -> None:
             27,
             "the newest good backup of store, 20260102T020000Z-full, is 27",
         ),
+        (
+            [a_set(at(date(2036, 1, 1), 2), full=True)],
+            0,
+            r"store holds no good backup, and what is dated in the future proves none \(20360101T020000Z-full\): a clock jumped",
+        ),
+        (
+            [*nights(1), replace(nights(2)[1], id="20251231T020000Z-full", taken=at(date(2025, 12, 31), 2))],
+            1,
+            "the newest good backup of store by its date, 20260101T020000Z-full, was made before 20251231T020000Z-full",
+        ),
     ],
 )
 def test_staleness(sets: list[SetState], hours: int, says: str | None) -> None:

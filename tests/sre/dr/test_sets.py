@@ -30,7 +30,7 @@ def a_set(root: Path, began: datetime = BEGAN, content: bytes = b"weights", **ch
         "id": sets.set_id(began, "full"), "kind": "full", "reason": "daily",
         "began": began, "ended": began + timedelta(minutes=1),
         "database": Database(
-            stanza="ml", system_id="7412345678901234567", marker=f"sre-{began:%Y%m%dT%H%M%SZ}",
+            stanza="ml", system_id="7412345678901234567", marker=f"sre-{began:%Y%m%dT%H%M%SZ}", marker_wal="0" * 24,
             backups={"store": backup(f"{began:%Y%m%d-%H%M%S}F")},
         ),
         "objects": {NAME: ref},
@@ -122,6 +122,36 @@ def test_damage_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
         found.needed()
 
 
+def test_a_set_whose_check_alone_is_left_was_lost(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    item = a_set(here)
+    path = sets.write(here, item)
+    sets.copy(here, there, item)
+    sets.write_check(here, item, [], BEGAN.timestamp())
+    path.unlink()
+    found = sets.listing(here)
+    assert found.damaged == {
+        f"sets/{path.name}": f"sets/{path.name} is missing, and checks/{path.name} tells that it was there in {here}"
+    }
+    with pytest.raises(EvidenceDamaged, match="it may need any object"):
+        found.needed()
+    assert sets.repair(here, there) == [f"sets/{path.name}"]
+    assert sets.listing(here).health(item.id) is Health.GOOD
+    sets.remove(here, item.id)
+    sets.write_check(here, item, [], BEGAN.timestamp())  # by a verification that had begun before
+    assert not sets.listing(here).damaged
+
+
+def test_two_sets_of_one_database_backup_are_a_set_and_a_copy(tmp_path: Path) -> None:
+    item = a_set(tmp_path)
+    twin = a_set(tmp_path, BEGAN + timedelta(seconds=1), database=item.database)
+    for one in (item, twin):
+        sets.write(tmp_path, one)
+    found = sets.listing(tmp_path)
+    assert list(found.sets) == [item.id]
+    assert f"names the database backup 20261124-020000F of set {item.id}" in found.damaged[f"sets/{twin.id}.json"]
+
+
 def test_an_empty_place_holds_nothing(tmp_path: Path) -> None:
     found = sets.listing(tmp_path / "nowhere")
     assert (found.sets, found.damaged, found.needed()) == ({}, {}, frozenset())
@@ -164,7 +194,7 @@ def test_states_are_what_retention_reads(tmp_path: Path) -> None:
 
 def test_a_set_without_a_database_backup_in_a_place_is_no_good_one_there(tmp_path: Path) -> None:
     full, diff = backup("20261122-010000F"), backup("20261122-010500F_20261124-020000D")
-    database = Database(stanza="ml", system_id="1", marker="m", backups={"store": full, "off_site": diff})
+    database = Database(stanza="ml", system_id="1", marker="m", marker_wal="0" * 24, backups={"store": full, "off_site": diff})
     both = a_set(tmp_path, kind="diff", id=sets.set_id(BEGAN, "diff"), database=database)
     one = a_set(tmp_path, BEGAN + timedelta(days=1))
     for item in (both, one):

@@ -15,7 +15,7 @@ from sre.config import PROJECT
 from sre.dr import vault
 from sre.dr.vault import ObjectRef, back_up, copy, hold, path_of, put, remove, restore, unneeded, verify, write_whole
 from sre.errors import CannotRun, StepFailed
-from tests.studies.backup_kill import kill_once
+from tests.studies.backup_kill.folders import kill_once
 
 HOUR = 3600.0
 CONTENT = {"ml-datasets/one": b"1" * 5000, "ml-models-production/m/1/model.onnx": b"weights" * 1000, "ml-datasets/empty": b""}
@@ -157,6 +157,21 @@ def test_content_that_changes_while_it_is_put_is_stored_as_what_was_written(root
     found = put(root, Changing(b"abc"))
     assert found == ref(b"`bc")
     assert path_of(root, found.sha256).read_bytes() == b"`bc"
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_only_a_plain_file_is_an_object(source: Path, root: Path, kind: str) -> None:
+    found = back_up(source, root)
+    path = path_of(root, found[MODEL].sha256)
+    path.unlink()
+    if kind == "link":
+        path.symlink_to(source / MODEL)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    (wrong,) = verify(root, found)
+    assert wrong.startswith(f"object {MODEL} is no plain file")
 
 
 def age(path: Path, seconds: float) -> None:

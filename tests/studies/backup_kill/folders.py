@@ -1,11 +1,11 @@
-"""SIGKILL while a backup is written, at random moments: earlier sets stay whole, a half one never counts, the next one succeeds.
+"""The vault alone: SIGKILL while sets are written into two folders, at random moments. It has no database and takes a second.
 
-`python -m tests.studies.backup_kill --kills 50` runs it on folders of its own, without a database.
+Earlier sets stay whole, a half one never counts, the next one succeeds. `python -m tests.studies.backup_kill.folders FOLDER SEED`
+is the process that is killed.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import signal
 import subprocess
@@ -33,7 +33,7 @@ def back_up(source: Path, store: Path, off_site: Path) -> BackupSet:
             id=sets.set_id(began, "full"), kind="full", reason="manual", began=began, ended=began, objects=found, tables={},
             registry={}, tools={},
             database=Database(
-                stanza="study", system_id="1", marker="study",
+                stanza="study", system_id="1", marker="study", marker_wal="0" * 24,
                 backups={"store": DatabaseBackup(label=f"{began:%Y%m%d-%H%M%S}F", timeline=1, start_lsn="0/1", stop_lsn="0/2")},
             ),
         )  # fmt: skip
@@ -79,7 +79,7 @@ def kill_once(folder: Path, seed: int, within_s: float) -> Killed:
     source, places = folder / "source", (folder / "store", folder / "off-site")
     chance, content = random.Random(seed), fill(source, seed)
     before = back_up(source, *places)
-    command = [sys.executable, "-m", "tests.studies.backup_kill", "--folder", str(folder), "--seed", str(seed)]
+    command = [sys.executable, "-m", "tests.studies.backup_kill.folders", str(folder), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout
         assert child.stdout.readline() == "begun\n"
@@ -101,25 +101,13 @@ def kill_once(folder: Path, seed: int, within_s: float) -> Killed:
     return Killed(after, *whole)
 
 
-def main() -> None:
-    """The study, or with `--folder` the process that is killed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path)
-    options = parser.parse_args()
-    if options.folder:
-        print("begun", flush=True)  # noqa: T201 - whoever kills waits for it
-        for round_ in range(1_000_000):
-            fill(options.folder / "source", options.seed * 1000 + round_)
-            back_up(options.folder / "source", options.folder / "store", options.folder / "off-site")
-    with tempfile.TemporaryDirectory(prefix="sre-study-") as folder:
-        for number in range(options.kills):
-            killed = kill_once(Path(folder) / str(number), options.seed + number, 0.6)
-            moment = f"kill {number + 1:>3} of {options.kills}: after {killed.after_s * 1000:4.0f} ms"
-            sys.stdout.write(f"{moment}; {killed.store} whole sets here, {killed.off_site} off-site; all restored\n")
-            sys.stdout.flush()
+def main(folder: Path, seed: int) -> None:
+    """Write sets until killed."""
+    print("begun", flush=True)  # noqa: T201 - whoever kills waits for it
+    for round_ in range(1_000_000):
+        fill(folder / "source", seed * 1000 + round_)
+        back_up(folder / "source", folder / "store", folder / "off-site")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]), int(sys.argv[2]))
