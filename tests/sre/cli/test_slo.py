@@ -88,7 +88,7 @@ def test_a_pipeline_ships_with_budget_and_stops_without(sre: Run, url: str, file
     assert "nothing counts the events of shop/answers" in unknown.stdout
     gone = sre("slo", "check", file, "--prometheus", "http://127.0.0.1:1")
     assert gone.returncode == 3
-    assert "does not answer (ConnectError)" in gone.stdout
+    assert "no answer came (All connection attempts failed); see to Prometheus at http://127.0.0.1:1" in gone.stdout
 
 
 def test_a_report_is_a_table_a_document_and_a_page(sre: Run, url: str, file: str, tmp_path: Path, document: Document) -> None:
