@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,9 @@ from sqlalchemy import make_url
 from sre.targets.local import prepare
 from sre.targets.local.layout import Layout
 from sre.targets.local.plan import nodes
+from sre.targets.local.registry import MODEL, PRODUCTION, Registry
 from sre.targets.local.service import Service, Task
+from tests.mlflow_server import first_version
 
 MakeLayout = Callable[..., Layout]
 SECRETS = ("PASSWORD", "SECRET", "TOKEN", "API_KEY")
@@ -128,30 +128,11 @@ def test_the_load_generator_goes_before_what_serves_and_that_before_what_watches
     assert {niceness[name] for name in (*layout.members, "etcd-1", "etcd-2", "etcd-3", "cables")} == {0}
 
 
-class _Answers(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        first = self.path.split("/")[1]
-        self.send_response(int(first) if first.isdigit() else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), _Answers) as one:
-        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{one.server_address[1]}"
-        one.shutdown()
-        thread.join()
-
-
-def test_a_model_is_trained_unless_the_registry_has_one(layout: Layout, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_trained_unless_the_registry_has_one(layout: Layout, mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train = next(node for node in nodes(layout) if node.name == "train")
     assert isinstance(train, Task)
-    monkeypatch.setattr(Layout, "url", lambda _self, _service: server)
+    monkeypatch.setattr(Layout, "url", lambda _self, _service: mlflow_url)
+    Registry(mlflow_url).name(PRODUCTION, first_version(mlflow_url, MODEL))
     assert train.skip()
-    monkeypatch.setattr(Layout, "url", lambda _self, _service: f"{server}/404")
+    monkeypatch.setattr("sre.targets.local.plan.PRODUCTION", "nobody")
     assert not train.skip()
