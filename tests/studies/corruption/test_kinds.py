@@ -16,7 +16,7 @@ from tests.studies.corruption.kinds import KINDS, Kind, outcome
 from tests.studies.corruption.report import LEAST_KINDS
 from tests.studies.corruption.scene import Scene, detach
 
-SLOW = 8
+SLOW = 4
 CHOSEN = [
     *(kind for kind in KINDS if not kind.slow),
     *random.Random(20261128).sample([kind for kind in KINDS if kind.slow], SLOW),
