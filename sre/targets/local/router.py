@@ -43,10 +43,13 @@ class LocalRouter:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._registry = Registry(layout.url("mlflow"))
         # Made first and deleted last, so that what a crash left is ended too.
         self._begun = layout.run / "canary"
         self._scrape = layout.arms / "arms.json"
+
+    @property
+    def _registry(self) -> Registry:
+        return Registry(self._layout.url("mlflow"))
 
     def begin(self, version: str) -> None:
         """Start both; they serve their versions, and Prometheus has counted them at zero, when this returns."""
