@@ -16,10 +16,9 @@ import httpx
 import promql_parser
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
 
-from sre.canary import reading as readings
 from sre.canary.ab import Arm, totals
 from sre.errors import CannotRun, UsageError
-from sre.probes.answers import Series
+from sre.probes.answers import Gap, Series, matrix
 
 WITHIN_S = 10.0
 
@@ -173,9 +172,8 @@ def from_prometheus(counters: Counters, *, at: float, span_s: float) -> Data:
     sums: dict[str, dict[str, int]] = {}
     moments: list[float] = []
     for what, selector in (("successes", counters.successes), ("trials", counters.trials)):
-        read = _read(counters.url, selector, at, span_s)
         sums[what] = dict.fromkeys(counters.arms, 0)
-        for series in read.series:
+        for series in _read(counters.url, selector, at, span_s):
             arm = series.labels.get(counters.label)
             if arm in sums[what]:
                 sums[what][arm] += _grown(selector, series)
@@ -190,7 +188,7 @@ def from_prometheus(counters: Counters, *, at: float, span_s: float) -> Data:
     return Data(*arms, max(moments, default=0.0) - min(moments, default=0.0))
 
 
-def _read(url: str, selector: str, at: float, span_s: float) -> readings.Reading:
+def _read(url: str, selector: str, at: float, span_s: float) -> tuple[Series, ...]:
     try:
         parsed = promql_parser.parse(selector)
     except ValueError as error:
@@ -198,7 +196,6 @@ def _read(url: str, selector: str, at: float, span_s: float) -> readings.Reading
     if not isinstance(parsed, promql_parser.VectorSelector) or not parsed.name:
         raise UsageError(f'{selector!r} is no plain selector; write name{{label="value"}} without function or range')
     expression = f"{selector}[{math.ceil(span_s * 1000)}ms]"
-    asked = readings.Reading(selector, expression, at)
     try:
         answer = httpx.get(
             f"{url.rstrip('/')}/api/v1/query",
@@ -208,10 +205,10 @@ def _read(url: str, selector: str, at: float, span_s: float) -> readings.Reading
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CannotRun(f"Prometheus at {url} does not answer ({type(error).__name__}); see to it") from error
-    read = readings.read(answer.content, asked, {"__name__": parsed.name})
-    if read.trouble is not None:
-        raise CannotRun(f"{selector}: {read.detail}")
-    return read
+    try:
+        return matrix(answer.content, at, {"__name__": parsed.name})
+    except Gap as gap:
+        raise CannotRun(f"{selector}: {gap.detail}") from None
 
 
 def _grown(selector: str, series: Series) -> int:

@@ -100,7 +100,8 @@ def server_counts(url: str, start: float, end: float, track: str = "") -> Server
         counted = increments(of, found, {}, start, fell)
     except Gap:
         return None
-    first = min((one.at for values in found.values() for one in [one for one in values if one.at <= start][-1:]), default=end)
+    before = ([one.at for one in values if one.at <= start] for values in found.values())
+    first = min((ats[-1] for ats in before if ats), default=end)
     last = max((values[-1].at for values in found.values()), default=start)
     if counted.unknown or not first <= start < last:
         return None

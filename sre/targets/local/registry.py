@@ -25,11 +25,13 @@ class Version:
     Attributes:
         number: as MLflow counts.
         run: id of the run that logged its files.
+        source: where they are, as MLflow addresses them.
         tags: of the version.
     """
 
     number: str
     run: str
+    source: str
     tags: Mapping[str, str]
 
 
@@ -78,9 +80,8 @@ class Registry:
 
     def put(self, version: Version, name: str, content: bytes) -> None:
         """Log a file of a version with its run."""
-        info = self._call("GET", "runs/get", params={"run_id": version.run})["run"]["info"]
-        place = f"{info['experiment_id']}/{version.run}/artifacts/{FILES}/{name}"
-        _good(self._ask("PUT", f"api/2.0/mlflow-artifacts/artifacts/{place}", content=content))
+        place = version.source.removeprefix("mlflow-artifacts:/")
+        _good(self._ask("PUT", f"api/2.0/mlflow-artifacts/artifacts/{place}/{name}", content=content))
 
     def tag(self, version: Version, key: str, value: str) -> None:
         """Set a tag of a version."""
@@ -138,4 +139,4 @@ def _document(answer: httpx.Response) -> dict[str, Any]:
 
 def _read(found: Mapping[str, Any]) -> Version:
     tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
-    return Version(str(found["version"]), found.get("run_id", ""), tags)
+    return Version(str(found["version"]), found.get("run_id", ""), found.get("source", ""), tags)

@@ -10,19 +10,9 @@ from sre.canary.reading import Look, Reading
 from sre.errors import EvidenceDamaged
 from sre.judges.canary.observation import Trouble
 from sre.probes.answers import Gap
+from tests.sre.probes.test_answers import LABELS, TRUE
 
 ASKED = Reading('x{track="canary"}', 'x{track="canary"}[3000ms]', 10.0)
-LABELS = {"__name__": "x", "track": "canary"}
-TRUE: dict[str, Any] = {
-    "status": "success",
-    "data": {
-        "resultType": "matrix",
-        "result": [
-            {"metric": {**LABELS, "status": "200"}, "values": [[7.5, "3"], [9.5, "4"]]},
-            {"metric": {**LABELS, "status": "500"}, "values": [[7.5, "0"], [9.5, "1"]]},
-        ],
-    },
-}
 WHOLE = reading.read(json.dumps(TRUE).encode(), ASKED, LABELS)
 
 

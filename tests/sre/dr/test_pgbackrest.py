@@ -19,6 +19,7 @@ from sre.dr.recovery import IMMEDIATE, LATEST, Target, wait_for_target
 from sre.errors import StepFailed, UsageError
 from tests.sre.dr.conftest import ACCOUNT, Origin, Point
 from tests.sre.dr.test_pgbackrest_records import INFO
+from tests.studies.corruption.changes import cut, empty, flip
 
 pytestmark = pytest.mark.local
 
@@ -143,27 +144,8 @@ def test_the_newest_backup_before_the_target_is_chosen(origin: Origin) -> None:
         choose((), LATEST, None)
 
 
-def rewrite(path: Path, content: bytes) -> None:
-    path.unlink()  # the copy shares its files with the original
-    path.write_bytes(content)
-
-
 def following(wal: str) -> str:
     return segment(1, number(wal) + 1)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    rewrite(path, bytes(content))
-
-
-def cut(path: Path) -> None:
-    rewrite(path, path.read_bytes()[:-7])
-
-
-def empty(path: Path) -> None:
-    rewrite(path, b"")
 
 
 def clear(path: Path) -> None:

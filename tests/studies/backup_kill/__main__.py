@@ -20,7 +20,7 @@ from tests.studies.backup_kill import report
 from tests.studies.backup_kill.moments import planned
 from tests.studies.backup_kill.study import Result, Study
 from tests.studies.backup_kill.system import begun
-from tests.studies.slo.journal import Journal
+from tests.studies.journal import Journal
 
 EVERY = 10
 
@@ -49,7 +49,9 @@ def main(
             say(report.line(one))
             return asdict(one)
 
-        results = [Result(**found) for found in Journal(file).results("backup-kill", range(kills), work)]
+        results = [
+            Result(**found) for found in Journal(file, "sre.study-backup-kill/1").results("backup-kill", range(kills), work)
+        ]
     typer.echo(report.text(results), nl=False)
     sys.exit(report.conclusion(results)[0])
 

@@ -153,9 +153,9 @@ class System:
         found = sets.listing(self._root(where)).sets
         gone = [f"{where}: set {name} is gone" for name in names if name not in found]
         there = [found[name] for name in names if name in found]
-        whole = there if thorough else there[-1:]
+        whole, rest = (there, []) if thorough else (there[-1:], there[:-1])
         listed = {item.label for item in backup.stanza(self.layout).backups(backup.REPOSITORIES[where])}
-        for item in there:
+        for item in rest:
             gone += [f"{where}: {item.id}: {sentence}" for sentence in vault.verify(self._root(where), item.objects)]
             if item.database.backups[where].label not in listed:
                 gone.append(f"{where}: {item.id}: its database backup is not listed")

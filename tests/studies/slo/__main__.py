@@ -10,8 +10,8 @@ import typer
 
 from sre.config import PROJECT, Settings
 from sre.errors import ExitCode
+from tests.studies.journal import Journal
 from tests.studies.slo import alerts, ledger, report
-from tests.studies.slo.journal import Journal
 
 _LONG, _SHORT = (3, 30, 300, 100), (1, 3, 60, 10)
 
@@ -25,7 +25,7 @@ def main(
     ledgers, days, quiet_months, busy_months = _SHORT if short else _LONG
     file = journal or PROJECT / "evidence" / f"slo-study{'-short' if short else ''}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    done = Journal(file)
+    done = Journal(file, "sre.study-slo/1")
     kept = done.results("ledger", range(ledgers), lambda seed: ledger.run(seed, days, Settings().tools))
     quiet = done.results("quiet", range(quiet_months), alerts.quiet_month)
     busy = done.results("busy", range(busy_months), alerts.busy_month)

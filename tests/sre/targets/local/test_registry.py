@@ -35,7 +35,7 @@ def test_a_version_is_made_with_files_of_its_own(registry: Registry, first: Vers
     registry.put(made, "model.onnx", b"a graph")
     registry.tag(made, "manifest_sha256", "of-the-manifest")
     assert registry.version(made.number) == Version(
-        made.number, made.run, {"sha256": "of-the-graph", "manifest_sha256": "of-the-manifest"}
+        made.number, made.run, made.source, {"sha256": "of-the-graph", "manifest_sha256": "of-the-manifest"}
     )
     assert registry.sha256(made, "model.onnx") == hashlib.sha256(b"a graph").hexdigest()
     assert registry.sha256(first, "model.onnx") == "status 404"
@@ -64,14 +64,14 @@ def test_what_there_is_not_is_none(registry: Registry, mlflow_url: str, first: V
 def test_a_registry_that_refuses_is_told(registry: Registry, first: Version) -> None:
     with pytest.raises(StepFailed, match=r"the registry answers 404 to /api/2\.0/mlflow/registered-models/alias: .*99999"):
         registry.name(PRODUCTION, "99999")
-    nobody = Version("1", "0" * 32, {})
+    nobody = Version("1", "0" * 32, "", {})
     with pytest.raises(StepFailed, match=r"the registry answers 404 to /api/2\.0/mlflow/runs/get"):
         registry.create(nobody, {})
 
 
 def test_a_registry_that_is_away_is_told() -> None:
     away = Registry(AWAY)
-    version = Version("1", "r", {})
+    version = Version("1", "r", "", {})
     for ask in (away.aliases, lambda: away.named(PRODUCTION), lambda: away.version("1"), lambda: away.put(version, "a", b"")):
         with pytest.raises(StepFailed, match=r"the registry at .*:1 does not answer .*; look at logs/mlflow\.log"):
             ask()
