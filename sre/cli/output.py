@@ -22,6 +22,7 @@ from sre.evidence import text
 from sre.evidence.schema import StepRecord
 
 HEARTBEAT_S = 10.0
+_UNFOLDED = 10_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -50,13 +51,16 @@ def fail(error: SreError, *, as_json: bool) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[str] = frozenset()) -> None:
-    """Print aligned columns on stdout."""
-    grid = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    """Print aligned columns on stdout: folded to a terminal's width, and elsewhere a line per row, however long."""
+    grid = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell, style=text.STYLES.get(cell.partition(" ")[0], "")) for cell in row))
-    console().print(grid)
+    stdout = console()
+    if not stdout.is_terminal:
+        stdout.width = stdout.measure(grid, options=stdout.options.update(max_width=_UNFOLDED)).maximum
+    stdout.print(grid)
 
 
 class Progress:

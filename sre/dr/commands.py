@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,6 +17,8 @@ from sre.targets.local.files import run_as
 # Gets each command before it is run.
 Ran = Callable[[Sequence[str]], None]
 _OF_ANOTHER = "PGBACKREST_"  # such variables of the caller's shell would override the configuration file
+# Whoever is killed takes the command along: left alone, pgBackRest would hold its lock against the next backup.
+_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 def silent(_: object) -> None:
@@ -60,11 +63,13 @@ def run(  # noqa: PLR0913 - what a command needs
     """
     ran(command)
     name, lines = os.path.basename(command[0]), list[str]()  # noqa: PTH119 - a program's name, no file is touched
+    if shutil.which(command[0]) is None:
+        raise StepFailed(f"{name} does not start: there is no program {command[0]}")
     variables = {key: value for key, value in os.environ.items() if not key.startswith(_OF_ANOTHER)} | dict(environment)
     with tempfile.TemporaryFile() as words:
         try:
             process = subprocess.Popen(
-                command, env=variables, cwd="/", **run_as(account),
+                [*_WITH_US, *command], env=variables, cwd="/", **run_as(account),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, start_new_session=True,
                 text=True, errors="replace",
             )  # fmt: skip

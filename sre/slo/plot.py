@@ -22,6 +22,7 @@ POINTS = 240
 _LEFT, _RIGHT, _TITLE, _GAP, _AXIS = 62.0, 12.0, 24.0, 16.0, 34.0
 _HEIGHTS = (170.0, 110.0, 80.0)
 _HEADROOM = 1.08
+_CROWDED = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +125,15 @@ def summary(standing: Standing, drawn: Curve) -> str:
         f"{drawn.bad.sum():,.0f} bad events of {drawn.events.sum():,.0f}; "
         f"least budget left {least} at {minute(float(drawn.at[lowest]))}; fastest burn {drawn.burn[fastest]:.2f} "
         f"over {drawn.window / HOUR_S:g} h at {minute(float(drawn.at[fastest]))}; "
-        f"{len(standing.incidents)} incidents."
+        f"incidents: {len(standing.incidents)}."
     )
 
 
 def _left(drawn: Curve, xs: Sequence[float], top: float) -> Panel:
     low = min(0.0, float(drawn.left.min()))
     scale = Scale(low, 1.0, top + _HEIGHTS[0], top)
-    ticks = [value for value in (1.0, 0.5, 0.0) if value or low < -0.05]
-    ticks += [low] if low < -0.05 else []
+    ticks = [1.0, 0.5] if low >= -_CROWDED else []  # far below zero their labels would lie on that of zero
+    ticks += [0.0, low] if low < -0.05 else []
     return Panel(
         title="Budget left",
         top=top,
@@ -152,7 +153,7 @@ def _burn(standing: Standing, drawn: Curve, xs: Sequence[float], top: float) -> 
         title=f"Burn rate over {drawn.window / HOUR_S:g} h; 1 spends the budget exactly in its period",
         top=top,
         height=_HEIGHTS[1],
-        ticks=tuple(Tick(scale(value), f"{value:,.4g}") for value in (0.0, _round(high / 2), _round(high))),
+        ticks=tuple(Tick(scale(value), f"{value:,.9g}") for value in (0.0, _round(high / 2), _round(high))),
         bounds=tuple(Tick(scale(factor), f"page {factor:.4g}") for factor in factors),
         paths=(("p95", line(xs, [scale(value) for value in drawn.burn.tolist()])),),
         note="" if drawn.burn.any() else "nothing failed",
@@ -175,7 +176,7 @@ def _events(drawn: Curve, xs: Sequence[float], across: Scale, top: float) -> Pan
         title="Events per second, bad ones in red",
         top=top,
         height=_HEIGHTS[2],
-        ticks=tuple(Tick(scale(value), f"{value:,.3g}") for value in (0.0, _round(high))),
+        ticks=tuple(Tick(scale(value), f"{value:,.9g}") for value in (0.0, _round(high))),
         bounds=(),
         paths=(("answered", area), ("failed", bars)),
         note="" if rate.any() else "nothing happened",

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,26 @@ time.sleep(60)
     with pytest.raises(StepFailed, match=r"did not end within 2 s; the last that it wrote: begun"):
         run(python(code), environment={}, account=None, within_s=2)
     child = Path(f"/proc/{numbers.read_text()}/stat")
+    eventually(lambda: not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z", "the child is gone")
+
+
+def test_a_command_ends_with_whoever_runs_it(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    lasting = f"import os, time; open({str(number)!r}, 'w').write(str(os.getpid())); print('begun', flush=True); time.sleep(60)"
+    caller = f"from sre.dr.commands import run; run({python(lasting)!r}, environment={{}}, account=None, within_s=50, line=print)"
+    with subprocess.Popen([*python(caller)], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        try:
+            eventually(lambda: number.exists() and number.read_text(), "the command begins")
+        finally:
+            running.kill()
+    eventually(lambda: not Path(f"/proc/{number.read_text()}").exists(), "the command is gone")
+
+
+def eventually(seen: Callable[[], object], what: str) -> None:
     until = time.monotonic() + 10
-    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < until, "the child lives on"
+    while not seen():
+        assert time.monotonic() < until, f"not within 10 s: {what}"
         time.sleep(0.01)
 
 
@@ -69,7 +88,7 @@ def test_nothing_is_left_when_a_line_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_command_that_is_not_there_is_told() -> None:
-    with pytest.raises(StepFailed, match=r"nothing-here does not start: .*No such file"):
+    with pytest.raises(StepFailed, match=r"nothing-here does not start: there is no program /nothing-here"):
         run(["/nothing-here"], environment={}, account=None, within_s=1)
 
 

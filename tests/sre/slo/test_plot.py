@@ -48,5 +48,5 @@ def test_the_chart_has_a_sentence_and_a_table() -> None:
     assert len(table) == POINTS
     assert table[-1] == (minute(AT), "-87.50 %", "0.00", "12,000", "0")
     assert summary(BURNING, drawn).startswith("5,400 bad events of 2,880,000; least budget left ")
-    assert summary(BURNING, drawn).endswith("2 incidents.")
+    assert summary(BURNING, drawn).endswith("incidents: 2.")
     assert not np.isnan(drawn.left).any()
