@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import math
@@ -12,13 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import promql_parser
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FiniteFloat, NonNegativeInt, ValidationError
 
 from sre.canary.ab import Arm, totals
 from sre.errors import CannotRun, UsageError
-from sre.probes.answers import Gap, Series, matrix
+from sre.probes.answers import Api, Gap, Series, matrix
 
 WITHIN_S = 10.0
 
@@ -166,7 +166,7 @@ def from_prometheus(counters: Counters, *, at: float, span_s: float) -> Data:
         span_s: its length, s.
 
     Raises:
-        UsageError: a selector is none, or there were more successes than trials.
+        UsageError: a selector or the address is none, or there were more successes than trials.
         CannotRun: Prometheus does not answer, or not with counters.
     """
     sums: dict[str, dict[str, int]] = {}
@@ -197,16 +197,8 @@ def _read(url: str, selector: str, at: float, span_s: float) -> tuple[Series, ..
         raise UsageError(f'{selector!r} is no plain selector; write name{{label="value"}} without function or range')
     expression = f"{selector}[{math.ceil(span_s * 1000)}ms]"
     try:
-        answer = httpx.get(
-            f"{url.rstrip('/')}/api/v1/query",
-            params={"query": expression, "time": f"{at:.3f}"},
-            timeout=WITHIN_S,
-            trust_env=False,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CannotRun(f"Prometheus at {url} does not answer ({type(error).__name__}); see to it") from error
-    try:
-        return matrix(answer.content, at, {"__name__": parsed.name})
+        body = asyncio.run(Api(url, WITHIN_S).ask("query", expression, time=f"{at:.3f}"))
+        return matrix(body, at, {"__name__": parsed.name})
     except Gap as gap:
         raise CannotRun(f"{selector}: {gap.detail}") from None
 

@@ -96,6 +96,7 @@ def serve() -> Iterator[Serve]:
             query = parse_qs(urlparse(self.path).query)["query"][0]
             body = json.dumps(answers[query.partition("{")[0].partition("[")[0]]).encode()
             self.send_response(200)
+            self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(body)
 
@@ -152,7 +153,9 @@ def test_only_plain_selectors_are_asked(selector: str) -> None:
         from_prometheus(Counters("http://127.0.0.1:1", selector, "every", "version", ("a", "b")), at=0.0, span_s=60.0)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "no url"])
-def test_without_prometheus_nothing_is_compared(url: str) -> None:
-    with pytest.raises(CannotRun, match="does not answer"):
+@pytest.mark.parametrize(
+    ("url", "error", "said"), [("http://127.0.0.1:1", CannotRun, "no answer came"), ("no url", UsageError, "'no url' is no URL")]
+)
+def test_without_prometheus_nothing_is_compared(url: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
         from_prometheus(Counters(url, "good", "every", "version", ("a", "b")), at=0.0, span_s=60.0)
