@@ -34,7 +34,7 @@ from system.serving.recorder import Recorder
 from system.serving.tracing import Tracer
 from system.serving.traffic import Shadow, challenged
 from system.serving.turns import Turns
-from system.storage.tables import PredictionRow
+from system.storage.tables import PredictionRow, real_array
 
 _KEY = API_KEY_HEADER.lower().encode()
 _TIMEOUT = TIMEOUT_HEADER.lower().encode()
@@ -290,7 +290,7 @@ class Service:
                     self.settings.replica,
                     predictor.version,
                     predictor.labels[index],
-                    row,
+                    real_array(row),
                     sha256(content).digest(),
                     media_type,
                     duration_ms,

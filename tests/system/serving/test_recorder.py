@@ -13,12 +13,14 @@ import pytest
 from system import telemetry
 from system.serving.recorder import Recorder
 from system.storage.engine import migrate
-from system.storage.tables import PredictionRow, write_predictions
+from system.storage.tables import PredictionRow, real_array, write_predictions
 
 
 def row(number: int, *, media_type: str = "image/png") -> PredictionRow:
     now = datetime.now(UTC)
-    return PredictionRow(f"r{number}", now, "serving-1", "3", "7", [0.1] * 10, bytes(32), media_type, 1.5, "fp32", "a" * 32)
+    return PredictionRow(
+        f"r{number}", now, "serving-1", "3", "7", real_array([0.1] * 10), bytes(32), media_type, 1.5, "fp32", "a" * 32
+    )
 
 
 def total(name: str) -> float:

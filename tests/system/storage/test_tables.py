@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from system.storage.engine import migrate
-from system.storage.tables import PredictionRow, holds_prediction, write_predictions
+from system.storage.tables import PredictionRow, holds_prediction, real_array, write_predictions
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make_row(**changes: Any) -> PredictionRow:
         replica="serving-1",
         model_version="3",
         label="7",
-        probabilities=[0.5, 0.5],
+        probabilities=real_array([0.5, 0.5]),
         input_sha256=bytes(range(32)),
         media_type="image/png",
         duration_ms=1.25,
@@ -40,11 +40,13 @@ def test_every_column_comes_back_as_it_was_written_floats_bit_for_bit(connection
     hard = np.array(
         [0.0, 1.0, np.nextafter(np.float32(0), np.float32(1)), np.nextafter(np.float32(1), np.float32(0))], np.float32
     )
-    row = make_row(probabilities=np.concatenate([random, hard]).tolist())
+    numbers = np.concatenate([random, hard]).tolist()
+    row = make_row(probabilities=real_array(numbers))
     write_predictions(connection, [row])
     columns = ", ".join(PredictionRow._fields)
     found = connection.cursor(binary=True).execute(f"SELECT {columns} FROM predictions").fetchone()  # noqa: S608 - our columns
-    assert PredictionRow(*found) == row
+    assert PredictionRow(*found) == row._replace(probabilities=numbers)
+    assert connection.execute("SELECT array_dims(probabilities) FROM predictions").fetchone() == ("[1:1004]",)
 
 
 def test_all_rows_or_none(connection: Any) -> None:
