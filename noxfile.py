@@ -130,6 +130,15 @@ def backup_kill(session: nox.Session) -> None:
     session.run(str(BIN / "python"), "-m", "tests.studies.backup_kill", *session.posargs, external=True)
 
 
+@nox.session(name="restore-study")
+def restore_study(session: nox.Session) -> None:
+    """Restore a gigabyte of rows and artifacts by the drill, and a database to 20 random moments. Some fifteen minutes."""
+    ready(session, programs=True)
+    moments = ("tests/sre/dr/test_pgbackrest.py", "-k", "random_moments", "--moments", "20")
+    session.run(str(BIN / "python"), "-m", "pytest", *moments, external=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.restore", *session.posargs, external=True)
+
+
 @nox.session(name="corruption-study")
 def corruption_study(session: nox.Session) -> None:
     """Damage a backup in every way that is known; each must be found and named, and no whole one be called damaged."""

@@ -22,6 +22,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it when it is imp
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="how many drills are killed at a random moment")
+    parser.addoption("--moments", type=int, default=5, help="how many random moments a database is restored to")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -62,11 +62,11 @@ def exact(origin: Origin, points: Sequence[Point], folder: Path) -> None:
         assert reached.timeline == 2
 
 
-def test_five_random_moments_are_exact_to_the_transaction(origin: Origin, folder: Path) -> None:
+def test_random_moments_are_exact_to_the_transaction(origin: Origin, folder: Path, request: pytest.FixtureRequest) -> None:
     # Before the end of the first backup, known to the second, there is nothing to begin from.
     first = max(made[0].stopped for made in origin.backups.values()) + 1
     points = [point for point in origin.points if (point.targets["time"].at or 0) >= first]
-    exact(origin, random.Random(5).sample(points, 5), folder)
+    exact(origin, random.Random(5).sample(points, request.config.getoption("--moments")), folder)
 
 
 def test_the_latest_moment_holds_everything(origin: Origin, folder: Path) -> None:
