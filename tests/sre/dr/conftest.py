@@ -173,7 +173,9 @@ class Origin:
     backups: dict[int, tuple[Backup, ...]]
 
     def restored(self, folder: Path) -> Server:
-        return replace(self.server, data=folder, port=free_port())
+        # The port of a server that listens on a socket file alone looks free.
+        port = next(port for port in iter(free_port, None) if port != self.server.port)
+        return replace(self.server, data=folder, port=port)
 
     def numbers(self, target: Target, folder: Path, repo: int = 1) -> tuple[set[int], Reached]:
         """Restore, roll forward, prove, and read which transactions are there."""
