@@ -11,7 +11,7 @@ import typer
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
-from system.config import MigrateSettings, ServeSettings, TrainSettings
+from system.config import BucketsSettings, MigrateSettings, ServeSettings, TrainSettings
 from system.errors import MlSystemError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="The production ML system.")
@@ -28,9 +28,15 @@ class Role(StrEnum):
     SERVE = "serve"
     TRAIN = "train"
     MIGRATE = "migrate"
+    BUCKETS = "buckets"
 
 
-_SETTINGS: dict[Role, type[BaseSettings]] = {Role.SERVE: ServeSettings, Role.TRAIN: TrainSettings, Role.MIGRATE: MigrateSettings}
+_SETTINGS: dict[Role, type[BaseSettings]] = {
+    Role.SERVE: ServeSettings,
+    Role.TRAIN: TrainSettings,
+    Role.MIGRATE: MigrateSettings,
+    Role.BUCKETS: BucketsSettings,
+}
 
 
 @app.command()
@@ -65,6 +71,21 @@ def migrate() -> None:
 
     applied = engine.migrate(settings.database_url.get_secret_value())
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@app.command()
+def buckets(
+    rules: Path = typer.Option(..., help="What becomes of old objects, as `sre backup lifecycle --s3` prints it."),  # noqa: B008 - typer's way
+) -> None:
+    """Make the buckets in S3, with versions of everything and rules for old objects; may be repeated."""
+    settings = _read(BucketsSettings)
+
+    from system.storage import objects, s3  # noqa: PLC0415 - the other roles need no S3 client
+
+    store = objects.open_store(settings.objects_url)
+    if not isinstance(store, s3.S3Store):
+        _fail(f"ML_OBJECTS_URL is {settings.objects_url!r}: a folder makes its buckets itself; name an S3 server", _BAD_SETTINGS)
+    typer.echo("\n".join(store.make_buckets(s3.read_rules(rules))))
 
 
 @app.command()

@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import AnyHttpUrl, Field, PostgresDsn, SecretStr, TypeAdapter, field_validator
+from pydantic import AfterValidator, AnyHttpUrl, Field, PostgresDsn, SecretStr, TypeAdapter, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MODEL_NAME = "digits-resnet8"
 PRODUCTION_ALIAS = "production"
 BUCKETS = ("ml-datasets", "ml-models-staging", "ml-models-production", "ml-backups")
 
+_OBJECTS_FORMS = "file:///absolute/folder, s3://host:port or s3+https://host[:port]"
+
+
+def _is_objects_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"a query, a fragment or an account has no place in {_OBJECTS_FORMS}")
+    # The port tells a server from a bucket: `s3://NAME` means a bucket to everyone else.
+    server = bool(parts.hostname) and parts.path in {"", "/"} and (parts.scheme == "s3+https" or parts.port is not None)
+    folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    if not (folder or (server and parts.scheme in {"s3", "s3+https"})):
+        raise ValueError(f"{value!r} is none of {_OBJECTS_FORMS}")
+    return value
+
+
+ObjectsUrl = Annotated[str, AfterValidator(_is_objects_url), Field(description=f"where the buckets are: {_OBJECTS_FORMS}")]
+
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ML_", frozen=True, extra="forbid")
 
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
-    objects_url: str = Field(description="where the buckets are: file:///absolute/folder")
+    objects_url: ObjectsUrl
     mlflow_url: str = Field(description="base URL of the MLflow tracking server")
     model_name: str = Field(
         MODEL_NAME, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", description="a folder and a path are named after it"
     )
     model_alias: str = PRODUCTION_ALIAS
 
-    @field_validator("objects_url")
-    @classmethod
-    def _is_folder(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "file" or parts.netloc or not parts.path.startswith("/"):
-            raise ValueError(f"{value!r} is not file:///absolute/folder")
-        return value
-
     @field_validator("mlflow_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         TypeAdapter(AnyHttpUrl).validate_python(value)
         return value
-
-    @property
-    def objects_folder(self) -> Path:
-        """The folder that holds one folder per bucket."""
-        return Path(unquote(urlsplit(self.objects_url).path))
 
 
 class ServeSettings(_Settings):
@@ -107,3 +112,11 @@ class MigrateSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ML_", frozen=True, extra="forbid")
 
     database_url: SecretStr
+
+
+class BucketsSettings(BaseSettings):
+    """`python -m system buckets`."""
+
+    model_config = SettingsConfigDict(env_prefix="ML_", frozen=True, extra="forbid")
+
+    objects_url: ObjectsUrl

@@ -19,7 +19,7 @@ from system.config import ServeSettings
 from system.errors import RegistryError, StorageError
 from system.model.artifact import MANIFEST_NAME, Manifest, files, read_manifest, sha256_file, verify
 from system.serving.registry import Registered
-from system.storage.objects import ObjectStore
+from system.storage.objects import open_store
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Cache:
     def __init__(self, settings: ServeSettings) -> None:
         self._model = settings.model_name
         self._folder = settings.cache_dir / settings.model_name
-        self._objects = ObjectStore(settings.objects_folder)
+        self._objects = open_store(settings.objects_url)
         self._marker = f".served-{settings.model_alias}"
 
     def obtain(self, registered: Registered) -> tuple[Path, Manifest]:

@@ -1,8 +1,8 @@
-"""The object store: buckets of immutable bytes under slash-separated keys, kept in one folder.
+"""The object store: buckets of immutable bytes under slash-separated keys, in a folder; `system.storage.s3` has the same in S3.
 
-`<root>/<bucket>/<key>` is a plain file, so any tool can read, copy and checksum a bucket. What was replaced or deleted is kept as
-`.versions/<key>/<when>`, and objects that are read seldom lie compressed as `.cold/<key>.gz`; the bucket's rules in
-`backups/plan.yaml` say for how long, and from when on.
+In a folder, `<root>/<bucket>/<key>` is a plain file, so any tool can read, copy and checksum a bucket. What was replaced or
+deleted is kept as `.versions/<key>/<when>`, and objects that are read seldom lie compressed as `.cold/<key>.gz`; the bucket's
+rules in `backups/plan.yaml` say for how long, and from when on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 from system.config import BUCKETS
 from system.errors import StorageError
@@ -38,6 +39,49 @@ class ObjectMissing(StorageError):
     """There is no such object."""
 
     retryable = False
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store behind a URL that `system.config` takes: a folder for file, an S3 server for s3 and, over TLS, s3+https.
+
+    Raises:
+        StorageError: the keys of the S3 account cannot be read.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return ObjectStore(Path(unquote(parts.path)))
+    from system.storage.s3 import S3Store  # noqa: PLC0415 - a folder needs no S3 client, which takes memory and time
+
+    return S3Store(f"{'https' if parts.scheme == 's3+https' else 'http'}://{parts.netloc}")
+
+
+def check_bucket(bucket: str) -> None:
+    """Refuse a bucket that is not one of ours.
+
+    Raises:
+        InvalidKey: it is not.
+    """
+    if bucket not in BUCKETS:
+        raise InvalidKey(f"bucket {bucket!r} does not exist; there are {', '.join(BUCKETS)}")
+
+
+def check_key(bucket: str, key: str) -> None:
+    """Refuse a key that could leave its bucket, or that some store could not hold.
+
+    Raises:
+        InvalidKey: it could, or the bucket is not one of ours.
+    """
+    check_bucket(bucket)
+    if not is_key(key):
+        raise InvalidKey(
+            f"key {key!r} of bucket {bucket} is not a path of plain names; "
+            "use letters, digits, '.', '_', '-' between single slashes, with no dot in front"
+        )
+
+
+def is_key(text: str) -> bool:
+    """Whether it is a path of plain names."""
+    return _KEY.fullmatch(text) is not None
 
 
 class ObjectStore:
@@ -99,7 +143,7 @@ class ObjectStore:
         folder = self._bucket(bucket)
         plain = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         cold = (path.relative_to(folder / _COLD).as_posix()[:-3] for path in (folder / _COLD).rglob("*.gz"))
-        keys = {key for key in plain if _KEY.fullmatch(key)} | set(cold)
+        keys = {key for key in plain if is_key(key)} | set(cold)
         return sorted(key for key in keys if key.startswith(prefix))
 
     def exists(self, bucket: str, key: str) -> bool:
@@ -145,17 +189,12 @@ class ObjectStore:
         return ObjectMissing(f"object {bucket}/{key} does not exist in {self.root}; `list` shows what does")
 
     def _bucket(self, bucket: str) -> Path:
-        if bucket not in BUCKETS:
-            raise InvalidKey(f"bucket {bucket!r} does not exist; there are {', '.join(BUCKETS)}")
+        check_bucket(bucket)
         return self.root / bucket
 
     def _path(self, bucket: str, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise InvalidKey(
-                f"key {key!r} of bucket {bucket} is not a path of plain names; "
-                "use letters, digits, '.', '_', '-' between single slashes, with no dot in front"
-            )
-        return self._bucket(bucket) / key
+        check_key(bucket, key)
+        return self.root / bucket / key
 
 
 def _sync_folder(folder: Path) -> None:

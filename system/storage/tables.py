@@ -42,10 +42,11 @@ def real_array(values: Sequence[float]) -> bytes:
 
     Made by whoever has just computed the numbers, it costs a microsecond; by the thread that writes them later, ten times that.
     """
-    sized = [4] * (2 * len(values))  # bytes of each element, in front of it
+    count = len(values)
+    sized = [4] * (2 * count)  # bytes of each element, in front of it
     sized[1::2] = values  # type: ignore[assignment]
     dimensions, nulls, oid, lower_bound = 1, 0, 700, 1
-    return _form(len(values)).pack(dimensions, nulls, oid, len(values), lower_bound, *sized)
+    return _form(count).pack(dimensions, nulls, oid, count, lower_bound, *sized)
 
 
 def write_predictions(connection: psycopg.Connection, rows: Sequence[PredictionRow]) -> None:

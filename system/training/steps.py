@@ -24,7 +24,7 @@ from system.model.artifact import ONNX_NAME, Golden, Manifest
 from system.model.engines import golden
 from system.model.export import Parity
 from system.model.variants import Trial, choose_golden, make_variants
-from system.storage.objects import ObjectStore
+from system.storage.objects import ObjectStore, open_store
 from system.training import evaluate, features, fit, ingest, preprocess, register, validate
 from system.training.progress import Progress, Step
 
@@ -175,7 +175,7 @@ def run(settings: TrainSettings, progress: Progress | None = None, results: Cons
     progress = progress or Progress()
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="ml-train-") as folder:
-        work = Work(settings, ObjectStore(settings.objects_folder), Path(folder))
+        work = Work(settings, open_store(settings.objects_url), Path(folder))
         for function in STEPS:
             name = function.__name__.removesuffix("_step")
             started = time.monotonic()

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from system.config import MigrateSettings, ServeSettings, TrainSettings
+from system.config import BucketsSettings, MigrateSettings, ServeSettings, TrainSettings
 
 GOOD = {
     "objects_url": "file:///srv/my%20objects",
@@ -26,7 +25,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(f"ML_{name.upper()}", value)
     settings = ServeSettings()
     assert (settings.port, settings.workers) == (8123, 1)
-    assert settings.objects_folder == Path("/srv/my objects")
+    assert settings.objects_url == GOOD["objects_url"] == BucketsSettings().objects_url
     assert TrainSettings().min_accuracy == 0.85
     assert MigrateSettings().database_url.get_secret_value() == GOOD["database_url"]
 
@@ -38,10 +37,20 @@ def test_settings_do_not_change_and_do_not_show_secrets() -> None:
     assert "hunter2" not in f"{settings!r} {settings}"
 
 
+@pytest.mark.parametrize("url", ["s3://minio.data.svc:9000", "s3+https://minio.data.svc:9000/", "s3+https://objects.example"])
+def test_a_server_of_objects_has_no_bucket(url: str) -> None:
+    assert _serve(objects_url=url).objects_url == url
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"objects_url": "s3://bucket"},
+        {"objects_url": "s3://minio:9000/bucket"},
+        {"objects_url": "s3://user:hunter2@minio:9000"},
+        {"objects_url": "s3+https://"},
+        {"objects_url": "s3://minio:0x"},
+        {"objects_url": "https://minio:9000"},
         {"objects_url": "file://host/folder"},
         {"objects_url": "/folder"},
         {"mlflow_url": "localhost:5000"},

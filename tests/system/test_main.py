@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sre.dr import backup_plan, lifecycle
+from tests import minio_server
+
 SERVE = {
     "ML_OBJECTS_URL": "file:///srv/objects",
     "ML_MLFLOW_URL": "http://127.0.0.1:5000",
@@ -27,7 +30,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_every_role_is_listed() -> None:
     shown = run("--help").stdout
-    assert all(role in shown for role in ("serve", "train", "migrate", "validate", "render"))
+    assert all(role in shown for role in ("serve", "train", "migrate", "buckets", "validate", "render"))
     assert "--worker" not in run("serve", "--help").stdout
 
 
@@ -35,7 +38,7 @@ def test_missing_settings_are_all_named_at_once() -> None:
     done = run("serve")
     assert (done.returncode, done.stdout) == (2, "")
     assert [line.split()[0] for line in done.stderr.splitlines()] == list(SERVE)
-    assert "ML_OBJECTS_URL is not set; set it (where the buckets are: file:///absolute/folder)" in done.stderr
+    assert "ML_OBJECTS_URL is not set; set it (where the buckets are: file:///absolute/folder, s3://host:port" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_missing_settings_are_all_named_at_once() -> None:
     [
         ("ML_PORT", "http", "ML_PORT is 'http': Input should be a valid integer"),
         ("ML_WORKERS", "0", "ML_WORKERS is '0': Input should be greater than or equal to 1"),
-        ("ML_OBJECTS_URL", "s3://b", "ML_OBJECTS_URL is 's3://b': Value error, 's3://b' is not file:///absolute/folder"),
+        ("ML_OBJECTS_URL", "s3://b", "ML_OBJECTS_URL is 's3://b': Value error, 's3://b' is none of file:///absolute/folder, s3:"),
     ],
 )
 def test_a_bad_setting_is_named_with_its_value_and_remedy(variable: str, value: str, said: str) -> None:
@@ -121,7 +124,36 @@ def test_render_writes_what_is_named_and_asks_for_nothing_that_the_rest_needs(tm
 
 
 def test_each_role_imports_only_what_it_needs() -> None:
-    heavy = "{'torch', 'mlflow', 'sklearn', 'onnxruntime', 'fastapi', 'psycopg', 'jinja2', 'numpy'}"
+    heavy = "{'torch', 'mlflow', 'sklearn', 'onnxruntime', 'fastapi', 'psycopg', 'jinja2', 'numpy', 'botocore'}"
     probe = f"import sys, system.__main__; print(sorted(set(sys.modules) & {heavy}))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_buckets_are_made_with_the_rules_of_the_plan(tmp_path: Path) -> None:
+    plan = backup_plan.load()
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"buckets": lifecycle.s3(plan.buckets)}))
+    document = json.loads(rules.read_text())
+    document["buckets"]["ml-datasets"]["Rules"].pop(0)  # a class of storage that a single MinIO does not have
+    with minio_server.serve(tmp_path) as minio:
+        environment = minio.environment | {"ML_OBJECTS_URL": minio.objects_url}
+        refused = run("buckets", "--rules", str(rules), **environment)
+        rules.write_text(json.dumps(document))
+        made = [run("buckets", "--rules", str(rules), **environment) for _ in range(2)]
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("cannot make bucket ml-datasets in http://")
+    assert [done.stderr for done in made] == ["", ""]
+    assert made[0].stdout == made[1].stdout
+    assert made[0].stdout.splitlines() == [
+        "ml-datasets keeps versions; rules for old objects: versions",
+        "ml-models-staging keeps versions; rules for old objects: expire, versions",
+        "ml-models-production keeps versions; rules for old objects: none",
+        "ml-backups keeps versions; rules for old objects: versions",
+    ]
+
+
+def test_a_folder_has_no_buckets_to_make(tmp_path: Path) -> None:
+    done = run("buckets", "--rules", str(tmp_path / "rules.json"), ML_OBJECTS_URL=tmp_path.as_uri())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a folder makes its buckets itself; name an S3 server" in done.stderr

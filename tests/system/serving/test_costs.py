@@ -296,6 +296,7 @@ async def test_a_request_takes_little_memory(ways: Any, make_picture: Any, kind:
 
 STARTED = """
 import sys
+from pathlib import Path
 import system.__main__
 from system.config import ServeSettings
 from system.model.artifact import verify
@@ -304,7 +305,7 @@ from system.serving.predictor import Predictor
 
 settings = ServeSettings()
 service = launcher.create_app(settings).state.service
-folder = settings.objects_folder / "ml-models-production" / settings.model_name / "4"
+folder = Path(settings.objects_url.removeprefix("file://")) / "ml-models-production" / settings.model_name / "4"
 service.loader.production = Predictor(folder, verify(folder))
 """
 

@@ -29,6 +29,7 @@ from system.serving.images import is_light
 from system.serving.predictor import Predictor
 from system.serving.service import Service
 from system.serving.traffic import challenged
+from system.storage.tables import real_array
 
 KINDS = ("jpeg", "png", "webp")
 KEY = {"x-api-key": "the-test-key"}
@@ -64,7 +65,7 @@ async def test_the_answer_and_the_record_are_the_same(service: Service, make_pic
     (row,) = service.recorder._queue
     assert (row.request_id, row.model_version, row.label) == ("r1", "6", answer.label)
     assert (answer.request_id, answer.model_version, exchange.model_version) == ("r1", "6", "6")
-    assert row.probabilities == answer.probabilities
+    assert row.probabilities == real_array(answer.probabilities)
     assert answer.confidence == max(answer.probabilities) == answer.probabilities[int(answer.label)]
     assert (row.media_type, row.replica, row.variant) == ("image/jpeg", "serving-1", "fp32")
     assert (row.input_sha256, row.trace_id) == (sha256(image).digest(), exchange.trace.trace_id)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,14 +11,9 @@ import pytest
 
 from system.config import BUCKETS
 from system.errors import StorageError
-from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore
+from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore, open_store
 
 BUCKET = "ml-datasets"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return ObjectStore(tmp_path / "objects")
 
 
 def test_what_is_put_is_got_back(store: ObjectStore) -> None:
@@ -32,11 +29,11 @@ def test_put_replaces(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_buckets_are_made_on_demand(store: ObjectStore, bucket: str) -> None:
-    assert store.list(bucket) == []
-    store.put(bucket, "key", b"")
-    assert store.get(bucket, "key") == b""
-    assert (store.root / bucket / "key").is_file()
+def test_buckets_are_made_on_demand(folder: ObjectStore, bucket: str) -> None:
+    assert folder.list(bucket) == []
+    folder.put(bucket, "key", b"")
+    assert folder.get(bucket, "key") == b""
+    assert (folder.root / bucket / "key").is_file()
 
 
 def test_buckets_do_not_see_each_other(store: ObjectStore) -> None:
@@ -105,7 +102,7 @@ def test_no_key_leaves_its_bucket(store: ObjectStore, key: str) -> None:
     ):
         with pytest.raises(InvalidKey, match="is not a path of plain names"):
             refused()
-    assert not store.root.exists()
+    assert store.list("ml-backups") == store.list(BUCKET) == []
 
 
 def test_an_unknown_bucket_is_refused(store: ObjectStore) -> None:
@@ -113,38 +110,38 @@ def test_an_unknown_bucket_is_refused(store: ObjectStore) -> None:
         store.list("elsewhere")
 
 
-def test_a_write_that_fails_leaves_the_old_object_and_no_debris(store: ObjectStore) -> None:
-    store.put(BUCKET, "folder/key", b"old")
+def test_a_write_that_fails_leaves_the_old_object_and_no_debris(folder: ObjectStore) -> None:
+    folder.put(BUCKET, "folder/key", b"old")
     with pytest.raises(StorageError, match="cannot write object ml-datasets/folder"):
-        store.put(BUCKET, "folder", b"a file cannot replace a folder")
-    assert store.get(BUCKET, "folder/key") == b"old"
-    assert [path.name for path in (store.root / BUCKET).iterdir()] == ["folder"]
+        folder.put(BUCKET, "folder", b"a file cannot replace a folder")
+    assert folder.get(BUCKET, "folder/key") == b"old"
+    assert [path.name for path in (folder.root / BUCKET).iterdir()] == ["folder"]
 
 
-def test_a_key_below_an_object_is_refused(store: ObjectStore) -> None:
-    store.put(BUCKET, "key", b"old")
+def test_a_key_below_an_object_is_refused(folder: ObjectStore) -> None:
+    folder.put(BUCKET, "key", b"old")
     with pytest.raises(StorageError, match="cannot write object ml-datasets/key/below"):
-        store.put(BUCKET, "key/below", b"x")
+        folder.put(BUCKET, "key/below", b"x")
 
 
-def test_a_folder_is_no_object(store: ObjectStore) -> None:
-    store.put(BUCKET, "folder/key", b"x")
-    assert not store.exists(BUCKET, "folder")
+def test_a_folder_is_no_object(folder: ObjectStore) -> None:
+    folder.put(BUCKET, "folder/key", b"x")
+    assert not folder.exists(BUCKET, "folder")
     with pytest.raises(StorageError, match="cannot read object ml-datasets/folder"):
-        store.get(BUCKET, "folder")
+        folder.get(BUCKET, "folder")
     with pytest.raises(StorageError, match="cannot delete object ml-datasets/folder"):
-        store.delete(BUCKET, "folder")
+        folder.delete(BUCKET, "folder")
 
 
-def test_an_upload_that_was_cut_short_is_not_listed(store: ObjectStore) -> None:
-    store.put(BUCKET, "v1/key", b"x")
-    (store.root / BUCKET / "v1" / ".upload-cut").write_bytes(b"half")
-    assert store.list(BUCKET) == ["v1/key"]
+def test_an_upload_that_was_cut_short_is_not_listed(folder: ObjectStore) -> None:
+    folder.put(BUCKET, "v1/key", b"x")
+    (folder.root / BUCKET / "v1" / ".upload-cut").write_bytes(b"half")
+    assert folder.list(BUCKET) == ["v1/key"]
 
 
-def test_others_may_read_what_was_written(store: ObjectStore) -> None:
-    store.put(BUCKET, "key", b"x")
-    assert os.stat(store.root / BUCKET / "key").st_mode & 0o777 == 0o644  # noqa: PTH116 - the mode is the subject
+def test_others_may_read_what_was_written(folder: ObjectStore) -> None:
+    folder.put(BUCKET, "key", b"x")
+    assert os.stat(folder.root / BUCKET / "key").st_mode & 0o777 == 0o644  # noqa: PTH116 - the mode is the subject
 
 
 def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
@@ -166,33 +163,42 @@ def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
     assert seen <= set(contents)
 
 
-def test_what_is_replaced_or_deleted_is_kept_as_a_version(store: ObjectStore) -> None:
+def test_what_is_replaced_or_deleted_is_kept_as_a_version(folder: ObjectStore) -> None:
     for data in (b"1", b"2"):
-        store.put(BUCKET, "a/key", data)
-    store.delete(BUCKET, "a/key")
-    store.delete(BUCKET, "a/key")
-    versions = sorted((store.root / BUCKET / ".versions" / "a" / "key").iterdir())
+        folder.put(BUCKET, "a/key", data)
+    folder.delete(BUCKET, "a/key")
+    folder.delete(BUCKET, "a/key")
+    versions = sorted((folder.root / BUCKET / ".versions" / "a" / "key").iterdir())
     assert [path.read_bytes() for path in versions] == [b"1", b"2"]
-    assert store.list(BUCKET) == []
-    assert not store.exists(BUCKET, "a/key")
+    assert folder.list(BUCKET) == []
+    assert not folder.exists(BUCKET, "a/key")
 
 
-def test_a_cold_object_reads_as_any_other(store: ObjectStore, tmp_path: Path) -> None:
-    cold = store.root / BUCKET / ".cold" / "a" / "key.gz"
+def test_a_cold_object_reads_as_any_other(folder: ObjectStore, tmp_path: Path) -> None:
+    cold = folder.root / BUCKET / ".cold" / "a" / "key.gz"
     cold.parent.mkdir(parents=True)
     cold.write_bytes(gzip.compress(b"cold"))
-    assert store.list(BUCKET) == ["a/key"]
-    assert store.exists(BUCKET, "a/key")
-    assert store.get(BUCKET, "a/key") == b"cold"
-    store.copy(BUCKET, "a/key", tmp_path / "out")
+    assert folder.list(BUCKET) == ["a/key"]
+    assert folder.exists(BUCKET, "a/key")
+    assert folder.get(BUCKET, "a/key") == b"cold"
+    folder.copy(BUCKET, "a/key", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"cold"
-    store.delete(BUCKET, "a/key")
-    assert not store.exists(BUCKET, "a/key")
+    folder.delete(BUCKET, "a/key")
+    assert not folder.exists(BUCKET, "a/key")
 
 
-def test_a_cold_object_that_is_damaged_is_named(store: ObjectStore) -> None:
-    cold = store.root / BUCKET / ".cold" / "key.gz"
+def test_a_cold_object_that_is_damaged_is_named(folder: ObjectStore) -> None:
+    cold = folder.root / BUCKET / ".cold" / "key.gz"
     cold.parent.mkdir(parents=True)
     cold.write_bytes(gzip.compress(b"cold")[:-4])
     with pytest.raises(StorageError, match=r"cannot read object ml-datasets/key"):
-        store.get(BUCKET, "key")
+        folder.get(BUCKET, "key")
+
+
+def test_the_folder_of_a_url_may_hold_any_name() -> None:
+    assert open_store("file:///srv/my%20objects").root == Path("/srv/my objects")
+
+
+def test_a_folder_loads_no_s3_client() -> None:
+    probe = "import sys; from system.storage.objects import open_store; open_store('file:///x'); print('botocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "False\n"
