@@ -21,6 +21,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 LOCK = ROOT / "requirements" / "main.lock"
 STAMP = VENV / "locked"
+IMAGES = ("serving", "training", "mlflow", "postgres")  # that hold Python packages, each with a lock of its own
 
 # The CPU build: training needs no more. On Linux and x86-64 it has a name and an index of its own, because the build that goes by
 # the plain name there brings gigabytes of CUDA; elsewhere the plain name is the CPU build.
@@ -88,6 +89,15 @@ def imports(session: nox.Session) -> None:
     """Check who may import whom."""
     ready(session)
     session.run(str(BIN / "lint-imports"), external=True)
+
+
+@nox.session
+def manifests(session: nox.Session) -> None:
+    """Generate what k8s/ has of sources elsewhere, and judge all of it; with SRE_CLUSTER or KUBECONFIG by a cluster too."""
+    ready(session)
+    session.run(str(BIN / "python"), "-m", "tests.manifests", external=True)
+    judged = ("tests/manifests", "tests/sre/judges/manifests")
+    session.run(str(BIN / "python"), "-m", "pytest", *judged, *session.posargs, external=True)
 
 
 @nox.session
@@ -191,14 +201,16 @@ def readme(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Resolve requirements/main.in anew into main.lock; needs uv on PATH."""
+    """Resolve main.in anew into main.lock, and the locks of the images to the same versions; needs uv on PATH."""
     uv = shutil.which("uv")
     if uv is None:
         session.error("uv is not on PATH; install it, for example with pipx")
-    session.run(
-        uv, "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header",
-        "--no-emit-index-url", "--no-emit-find-links", "--upgrade", "requirements/main.in", "-o", str(LOCK), external=True,
-    )  # fmt: skip
+    options = ("--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-emit-index-url",
+               "--no-emit-find-links", "--upgrade")  # fmt: skip
+    for role in ("main", *IMAGES):
+        held = () if role == "main" else ("--constraint", str(LOCK))
+        source, locked = f"requirements/{role}.in", f"requirements/{role}.lock"
+        session.run(uv, "pip", "compile", *options, *held, source, "-o", locked, external=True)
 
 
 @nox.session

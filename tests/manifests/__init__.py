@@ -1,0 +1,1 @@
+"""The ladder that every manifest climbs; `python -m tests.manifests` writes what is generated."""

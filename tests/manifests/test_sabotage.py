@@ -1,0 +1,128 @@
+"""Manifests of prod, damaged in one place: what finds it? Each damage is one that somebody could make and kustomize renders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sre.judges.manifests import ladder
+from sre.judges.manifests.objects import parsed
+from tests.manifests import overlays, schemas
+
+ENFORCE = "pod-security.kubernetes.io/enforce"
+API, POSTGRES = ("Deployment", "ml-api"), ("StatefulSet", "postgres")
+
+
+class Objects(list[dict[str, Any]]):
+    """All of them; by kind and name the first one."""
+
+    def called(self, kind: str, name: str) -> dict[str, Any]:
+        return next(one for one in self if (one["kind"], one["metadata"]["name"]) == (kind, name))
+
+    def spec(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.called(kind, name)["spec"]
+        return found
+
+    def delete(self, kind: str, name: str) -> None:
+        self.remove(self.called(kind, name))
+
+
+def pod(objects: Objects, key: tuple[str, str] = API) -> dict[str, Any]:
+    spec: dict[str, Any] = objects.spec(*key)["template"]["spec"]
+    return spec
+
+
+def container(objects: Objects, key: tuple[str, str] = API) -> dict[str, Any]:
+    found: dict[str, Any] = pod(objects, key)["containers"][0]
+    return found
+
+
+def allow(objects: Objects, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = objects.spec("NetworkPolicy", name)
+    return spec
+
+
+SABOTAGES: dict[str, tuple[str, Callable[[Objects], object]]] = {
+    "readiness probe removed": ("no-readiness-probe", lambda o: container(o).pop("readinessProbe")),
+    "liveness probe removed": ("pod-recovery", lambda o: container(o).pop("livenessProbe")),
+    "start-up given a minute": ("pod-recovery", lambda o: container(o)["startupProbe"].update(failureThreshold=60)),
+    "probe asks a port that is not there": ("probe-port", lambda o: container(o)["readinessProbe"]["httpGet"].update(port="web")),
+    "disruption budget deleted": ("no-pod-disruption-budget", lambda o: o.delete("PodDisruptionBudget", "ml-api")),
+    "disruption budget of the database gone": ("no-pod-disruption-budget", lambda o: o.delete("PodDisruptionBudget", "postgres")),
+    "disruption budget lets nobody go": (
+        "pdb-max-unavailable", lambda o: o.spec("PodDisruptionBudget", "ml-api").update(maxUnavailable=0),
+    ),
+    "tolerations dropped": ("no-node-loss-toleration", lambda o: pod(o).pop("tolerations")),
+    "toleration of the database dropped": ("no-node-loss-toleration", lambda o: pod(o, POSTGRES)["tolerations"].pop()),
+    "toleration of five minutes": ("node-recovery", lambda o: pod(o)["tolerations"][1].update(tolerationSeconds=300)),
+    "volume of the node's disk": (
+        "sensitive-host-mounts", lambda o: pod(o)["volumes"].append({"name": "models", "hostPath": {"path": "/srv"}}),
+    ),
+    "image without a version": ("latest-tag", lambda o: container(o).update(image="registry.example.com/ml-sre/api:latest")),
+    "policy opened to everybody": ("open-networkpolicy", lambda o: allow(o, "minio")["ingress"][0].pop("from")),
+    "policy opened to one more": (
+        "flows", lambda o: allow(o, "postgres")["ingress"][0]["from"].append(
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ml-system"}}}),
+    ),
+    "default denial deleted": ("non-isolated-pod", lambda o: o.delete("NetworkPolicy", "default-deny")),
+    "flow forgotten": ("flows", lambda o: allow(o, "mlflow")["egress"].pop()),
+    "service selects nothing": ("dangling-service", lambda o: o.spec("Service", "ml-api")["selector"].update(track="stabel")),
+    "service sends to a port that is not there": (
+        "invalid-target-ports", lambda o: o.spec("Service", "mlflow")["ports"][0].update(targetPort=8080),
+    ),
+    "runs as root": ("run-as-non-root", lambda o: pod(o, POSTGRES)["securityContext"].update(runAsUser=0, runAsNonRoot=False)),
+    "writable root": ("no-read-only-root-fs", lambda o: container(o)["securityContext"].pop("readOnlyRootFilesystem")),
+    "seccomp off": ("no-seccomp-profile", lambda o: pod(o)["securityContext"].pop("seccompProfile")),
+    "Pod Security lowered": (
+        "pod-security", lambda o: o.called("Namespace", "data")["metadata"]["labels"].update({ENFORCE: "privileged"}),
+    ),
+    "update takes one away first": (
+        "no-rolling-update-strategy", lambda o: o.spec(*API)["strategy"]["rollingUpdate"].update(maxUnavailable=1, maxSurge=0),
+    ),
+    "autoscaler goes down to one": (
+        "hpa-minimum-three-replicas", lambda o: o.spec("HorizontalPodAutoscaler", "ml-api").update(minReplicas=1),
+    ),
+    "autoscaler in leaps": ("autoscaler-steps", lambda o: o.spec("HorizontalPodAutoscaler", "ml-api").pop("behavior")),
+    "replicas set beside an autoscaler": ("dangling-horizontalpodautoscaler", lambda o: o.spec(*API).update(replicas=3)),
+    "all replicas on one node": ("no-anti-affinity", lambda o: pod(o).pop("topologySpreadConstraints")),
+    "lost nodes count": ("spread-over-live-nodes", lambda o: pod(o)["topologySpreadConstraints"][0].pop("nodeTaintsPolicy")),
+    "no pause before the end": ("drain", lambda o: container(o).pop("lifecycle")),
+    "limits forgotten": ("unset-memory-requirements", lambda o: container(o)["resources"].pop("limits")),
+    "password in plain text": (
+        "env-var-secret", lambda o: container(o)["env"].append({"name": "DB_PASSWORD", "value": "letmein"}),
+    ),
+    "everything allowed": ("wildcard-in-rules", lambda o: o.called("Role", "postgres")["rules"][0].update(verbs=["*"])),
+    "account of its own forgotten": ("default-service-account", lambda o: pod(o).pop("serviceAccountName")),
+    "route to nowhere": (
+        "dangling-route", lambda o: o.spec("HTTPRoute", "ml-api")["rules"][0]["backendRefs"][0].update(name="ml-apis"),
+    ),
+    "canary gets traffic": (
+        "canary-at-rest", lambda o: o.spec("HTTPRoute", "ml-api")["rules"][0]["backendRefs"][1].update(weight=10),
+    ),
+    "schedule paused": ("backup-schedule", lambda o: o.spec("Schedule", "ml-daily").update(paused=True)),
+    "volumes left out of the backup": (
+        "backup-schedule", lambda o: o.spec("Schedule", "ml-weekly")["template"].pop("defaultVolumesToFsBackup"),
+    ),
+    "backups kept for a day": ("backup-retention", lambda o: o.spec("Schedule", "ml-daily")["template"].update(ttl="24h")),
+    "misspelt field": ("schema", lambda o: container(o).update(readinesProbe=container(o).pop("readinessProbe"))),
+    "number written as a word": ("schema", lambda o: o.spec("PodDisruptionBudget", "ml-api").update(minAvailable=[2])),
+}  # fmt: skip
+
+
+def test_prod_is_whole() -> None:
+    made = parsed(overlays.fresh("prod"))
+    assert ladder.climb(made, overlays.allowed(made)) == ()
+    assert schemas.findings(made) == []
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES)
+def test_each_damage_is_found(sabotage: str) -> None:
+    rule, damage = SABOTAGES[sabotage]
+    objects = Objects(overlays.fresh("prod"))
+    damage(objects)
+    made = parsed(objects)
+    changed = parsed(one for one in objects if one not in overlays.manifests("prod").objects)
+    found = [*ladder.climb(made, overlays.allowed(made)), *schemas.findings(changed)]
+    assert rule in {finding.rule for finding in found}
