@@ -16,8 +16,6 @@ from pathlib import Path
 
 import psutil
 
-from sre.targets.local.processes import give_way
-
 STOP_WITHIN_S = 8.0
 # As the local target's: whoever sends the load stands for users elsewhere and must not be starved by what it measures.
 NICENESS = 5
@@ -52,7 +50,6 @@ class Tree:
                 list(command.arguments), cwd=command.folder, env={**os.environ, **command.environment}, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=out, start_new_session=True, preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509 - no threads here
             )  # fmt: skip
-        give_way(self._root.pid, NICENESS)
         self._seen: dict[int, psutil.Process] = {}
 
     def ended(self) -> int | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
-from tenacity import RetryError, retry, retry_if_exception_type, stop_after_delay, wait_random
 
 # PostgreSQL and nginx overwrite the memory in which the kernel finds their environment; they are known by their working folder.
 _OVERWRITE_ENVIRONMENT = ("postgres", "nginx")
@@ -43,24 +42,6 @@ def signal_process(process: str, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def give_way(pid: int, niceness: int) -> None:
-    """Let the session that a process leads weigh as little as its niceness says.
-
-    Linux shares the processor among sessions first and looks at niceness only within one (sched(7), autogroup): without this a
-    service in a session of its own would weigh as much as the load generator, whatever its niceness.
-
-    Args:
-        pid: of the leader; one that is gone is no error.
-        niceness: 0 to 19.
-    """
-    # Whoever is not root may change one every tenth of a second; so many services begin at once that some have to wait.
-    patient = retry(retry=retry_if_exception_type(BlockingIOError), stop=stop_after_delay(10.0), wait=wait_random(0.1, 0.3))
-    try:
-        patient(Path(f"/proc/{pid}/autogroup").write_text)(str(niceness), encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError, PermissionError, RetryError):
-        return  # no such process, or a kernel that does not group by session
 
 
 def of_system(home: Path) -> list[psutil.Process]:

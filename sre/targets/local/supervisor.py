@@ -140,8 +140,6 @@ class Supervisor:
                 break
             began = time.monotonic()
             process = await self._spawn(service.name, command, dict(service.environment), service.account)
-            if service.niceness:
-                await asyncio.to_thread(processes.give_way, process.pid, service.niceness)
             ended = asyncio.create_task(process.wait())
             await self._until_ready(service, ended)
             status = await ended

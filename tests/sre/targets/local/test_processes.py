@@ -121,13 +121,3 @@ def test_a_sweep_ends_the_willing_the_deaf_and_the_frozen(start: Start, tmp_path
     assert {"sh", "sleep"} <= set(processes.sweep(home, deadline_s=0.3))
     assert [process.wait(10) for process in (willing, frozen, deaf)] == [-signal.SIGQUIT, -signal.SIGQUIT, -signal.SIGKILL]
     assert processes.sweep(home) == []
-
-
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not weigh sessions")
-def test_a_session_gives_way_as_its_niceness_says(start: Start) -> None:
-    process = start()
-    processes.give_way(process.pid, 7)
-    assert Path(f"/proc/{process.pid}/autogroup").read_text(encoding="ascii").endswith("nice 7\n")
-    process.kill()
-    process.wait(10)
-    processes.give_way(process.pid, 7)
