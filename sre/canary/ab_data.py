@@ -171,9 +171,10 @@ def from_prometheus(counters: Counters, *, at: float, span_s: float) -> Data:
     """
     sums: dict[str, dict[str, int]] = {}
     moments: list[float] = []
+    api = Api(counters.url, WITHIN_S)
     for what, selector in (("successes", counters.successes), ("trials", counters.trials)):
         sums[what] = dict.fromkeys(counters.arms, 0)
-        for series in _read(counters.url, selector, at, span_s):
+        for series in _read(api, selector, at, span_s):
             arm = series.labels.get(counters.label)
             if arm in sums[what]:
                 sums[what][arm] += _grown(selector, series)
@@ -188,7 +189,7 @@ def from_prometheus(counters: Counters, *, at: float, span_s: float) -> Data:
     return Data(*arms, max(moments, default=0.0) - min(moments, default=0.0))
 
 
-def _read(url: str, selector: str, at: float, span_s: float) -> tuple[Series, ...]:
+def _read(api: Api, selector: str, at: float, span_s: float) -> tuple[Series, ...]:
     try:
         parsed = promql_parser.parse(selector)
     except ValueError as error:
@@ -197,7 +198,7 @@ def _read(url: str, selector: str, at: float, span_s: float) -> tuple[Series, ..
         raise UsageError(f'{selector!r} is no plain selector; write name{{label="value"}} without function or range')
     expression = f"{selector}[{math.ceil(span_s * 1000)}ms]"
     try:
-        body = asyncio.run(Api(url, WITHIN_S).ask("query", expression, time=f"{at:.3f}"))
+        body = asyncio.run(api.ask("query", expression, time=f"{at:.3f}"))
         return matrix(body, at, {"__name__": parsed.name})
     except Gap as gap:
         raise CannotRun(f"{selector}: {gap.detail}") from None

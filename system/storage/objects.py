@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ def open_store(url: str) -> ObjectStore:
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
-        return ObjectStore(Path(unquote(parts.path)))
+        return FolderStore(Path(unquote(parts.path)))
     from system.storage.s3 import S3Store  # noqa: PLC0415 - a folder needs no S3 client, which takes memory and time
 
     return S3Store(f"{'https' if parts.scheme == 's3+https' else 'http'}://{parts.netloc}")
@@ -84,31 +85,59 @@ def is_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
-class ObjectStore:
-    """Buckets in a folder.
+class ObjectStore(ABC):
+    """Buckets of objects.
 
     Every method raises InvalidKey for a bucket outside `system.config.BUCKETS` or a key that is no path of plain names,
-    and StorageError when the file system refuses.
+    and StorageError when what holds the objects refuses or does not answer.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
+    @abstractmethod
     def get(self, bucket: str, key: str) -> bytes:
         """All bytes of one object.
 
         Raises:
             ObjectMissing: there is none under this key.
         """
-        with self._reading(bucket, key) as file:
-            return file.read()
 
+    @abstractmethod
     def copy(self, bucket: str, key: str, into: Path) -> None:
         """Write one object to a file, in pieces: it may be larger than memory.
 
         Raises:
             ObjectMissing: there is none under this key.
         """
+
+    @abstractmethod
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Write one object, whole and on disk, or not at all; an older one under the key becomes a version."""
+
+    @abstractmethod
+    def list(self, bucket: str, prefix: str = "") -> list[str]:
+        """Keys that begin with `prefix`, sorted; empty for a bucket that nothing was put into."""
+
+    @abstractmethod
+    def exists(self, bucket: str, key: str) -> bool:
+        """Whether there is an object under the key."""
+
+    @abstractmethod
+    def delete(self, bucket: str, key: str) -> None:
+        """Remove one object, which becomes a version; one that is not there is no error, as in S3."""
+
+
+class FolderStore(ObjectStore):
+    """Buckets in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """All bytes of one object."""
+        with self._reading(bucket, key) as file:
+            return file.read()
+
+    def copy(self, bucket: str, key: str, into: Path) -> None:
+        """Write one object to a file, in pieces."""
         with self._reading(bucket, key) as file:
             try:
                 with into.open("wb") as target:

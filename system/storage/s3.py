@@ -1,4 +1,4 @@
-"""The object store in S3: the interface and the errors of the folder, in MinIO or any other server that speaks S3.
+"""The object store in S3: as that in a folder, in MinIO or any other server that speaks S3.
 
 A PUT is whole or not at all, and what it replaces or what a deletion hides stays as a version, since `make_buckets` switches
 versioning on. Each body travels with a checksum that the receiver compares. The library takes the account's keys from
@@ -49,11 +49,7 @@ _NO_ANSWER = "check ML_OBJECTS_URL, the network and the server's log"
 
 
 class S3Store(ObjectStore):
-    """Buckets on a server.
-
-    Beside what the methods of the folder raise, each raises StorageError when the server refuses or does not answer; it names
-    bucket and key.
-    """
+    """Buckets on a server. Each StorageError names bucket and key."""
 
     def __init__(self, endpoint: str) -> None:
         """Connect to nothing yet.

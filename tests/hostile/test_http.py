@@ -26,7 +26,7 @@ from system.errors import MlSystemError, RequestRefused, Unavailable
 from system.model.artifact import read_manifest, sha256_hex
 from system.model.engines import open_engine
 from system.serving import protocol  # noqa: F401 - has refusals of its own
-from system.storage.objects import ObjectStore
+from system.storage.objects import FolderStore
 from system.training.features import features
 from system.training.ingest import BUCKET, Dataset, ImageFile, render
 from system.training.preprocess import Splits
@@ -205,7 +205,7 @@ def test_every_way_in_gives_the_same_bits(serve: Callable[..., Any]) -> None:
 
 def test_what_is_served_is_inferred_from_the_pixels_that_training_sees(serve: Callable[..., Any], place: Any) -> None:
     process = serve()
-    objects, version, rng = ObjectStore(place.root / "objects"), "2026-01-02-030405", np.random.default_rng(1)
+    objects, version, rng = FolderStore(place.root / "objects"), "2026-01-02-030405", np.random.default_rng(1)
     bodies: dict[str, Hostile] = {}
     for number in range(20):
         body, suffix, media_type = render(rng.integers(0, 17, (8, 8)).astype(np.float64), as_jpeg=number % 2 == 0)

@@ -35,14 +35,9 @@ def recovery_s(container: Object) -> float:
     """
     if "livenessProbe" not in container or "startupProbe" not in container:
         return float("inf")
-    liveness, startup, readiness = (
-        _PROBE | {"terminationGracePeriodSeconds": 30} | container.get(f"{which}Probe", {})
-        for which in ("liveness", "startup", "readiness")
-    )
+    liveness = _PROBE | {"terminationGracePeriodSeconds": 30} | container["livenessProbe"]
     noticed = liveness["periodSeconds"] * liveness["failureThreshold"] + liveness["timeoutSeconds"]
-    up = startup.get("initialDelaySeconds", 0) + startup["periodSeconds"] * startup["failureThreshold"]
-    ready = readiness.get("initialDelaySeconds", 0) + readiness["periodSeconds"] * readiness["successThreshold"]
-    return float(noticed + liveness["terminationGracePeriodSeconds"] + _CONTAINER_START_S + up + ready)
+    return float(noticed + liveness["terminationGracePeriodSeconds"]) + _started_s(container)
 
 
 def node_loss_s(workload: Workload, container: Object) -> float:
@@ -50,10 +45,15 @@ def node_loss_s(workload: Workload, container: Object) -> float:
     tolerated = {one.get("key"): one.get("tolerationSeconds") for one in workload.pod.get("tolerations", ())}
     waits = [tolerated.get(key) for key in UNREACHABLE]
     stays = max(300.0 if wait is None else float(wait) for wait in waits)
-    startup = _PROBE | container.get("startupProbe", {})
-    readiness = _PROBE | container.get("readinessProbe", {})
-    up = startup["periodSeconds"] * startup["failureThreshold"] + readiness["periodSeconds"] * readiness["successThreshold"]
-    return NODE_NOTICED_S + stays + _CONTAINER_START_S + float(up)
+    return NODE_NOTICED_S + stays + _started_s(container)
+
+
+def _started_s(container: Object) -> float:
+    """From no container to one that gets requests: made, started until its startup probe would give up, asked once more."""
+    startup, readiness = (_PROBE | container.get(f"{which}Probe", {}) for which in ("startup", "readiness"))
+    up = startup.get("initialDelaySeconds", 0) + startup["periodSeconds"] * startup["failureThreshold"]
+    ready = readiness.get("initialDelaySeconds", 0) + readiness["periodSeconds"] * readiness["successThreshold"]
+    return _CONTAINER_START_S + float(up + ready)
 
 
 def check(manifests: Manifests) -> Iterator[Finding]:

@@ -62,17 +62,17 @@ def _accounts(manifests: Manifests) -> Told:
 
 def _config_maps(manifests: Manifests) -> Told:
     for workload in manifests.workloads:
-        for called in _config_map_names(workload.pod):
+        for called in _config_map_names(workload):
             if manifests.find("ConfigMap", workload.namespace, called) is None:
                 yield workload.subject, f"names ConfigMap {called}, which is not there"
 
 
-def _config_map_names(pod: Object) -> Iterator[str]:
-    for volume in pod.get("volumes", ()):
+def _config_map_names(workload: Workload) -> Iterator[str]:
+    for volume in workload.pod.get("volumes", ()):
         for source in (volume, *volume.get("projected", {}).get("sources", ())):
             if "configMap" in source:
                 yield source["configMap"]["name"]
-    for container in (*pod.get("initContainers", ()), *pod["containers"]):
+    for container in workload.all_containers:
         for source in container.get("envFrom", ()):
             if "configMapRef" in source:
                 yield source["configMapRef"]["name"]

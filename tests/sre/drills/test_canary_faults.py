@@ -36,7 +36,7 @@ from sre.targets.local.target import LocalTarget, newest_dataset
 from sre.targets.memory import Behaviour
 from sre.verdict import Outcome
 from system.model import artifact
-from system.storage.objects import ObjectStore
+from system.storage.objects import FolderStore
 from system.training.ingest import BUCKET, Dataset, ingest, read_dataset
 from system.training.validate import validate
 
@@ -164,14 +164,14 @@ def test_without_traffic_nobody_knows_how_much_slower_a_quarter_is(
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     """A store with the dataset that training uses; tests only add to it."""
     root = tmp_path_factory.mktemp("ingested")
-    return root, ingest(ObjectStore(root), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    return root, ingest(FolderStore(root), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
 
 def test_a_mislabelled_dataset_passes_the_checks_of_training(ingested: tuple[Path, Dataset]) -> None:
     root, dataset = ingested
     version = mislabelled(root / BUCKET / dataset.version, "3", "8")
-    made = read_dataset(ObjectStore(root), version)
-    validate(ObjectStore(root), made)
+    made = read_dataset(FolderStore(root), version)
+    validate(FolderStore(root), made)
     before, after = (Counter(file.label for file in one.files) for one in (dataset, made))
     assert after[3] == pytest.approx(before[3] / 2, abs=1)
     assert after[8] == before[8] + before[3] - after[3]

@@ -10,7 +10,7 @@ import pytest
 from botocore.session import get_session  # type: ignore[import-untyped]
 
 from system.config import BUCKETS
-from system.storage.objects import ObjectStore, open_store
+from system.storage.objects import FolderStore, ObjectStore, open_store
 from system.storage.s3 import S3Store
 from tests import minio_server
 from tests.minio_server import MinioServer
@@ -56,8 +56,10 @@ def s3(aws: MinioServer, client: Any) -> S3Store:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> ObjectStore:
-    return open_store((tmp_path / "objects").as_uri())
+def folder(tmp_path: Path) -> FolderStore:
+    found = open_store((tmp_path / "objects").as_uri())
+    assert isinstance(found, FolderStore)
+    return found
 
 
 @pytest.fixture(params=["folder", "s3"])

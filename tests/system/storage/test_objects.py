@@ -11,7 +11,7 @@ import pytest
 
 from system.config import BUCKETS
 from system.errors import StorageError
-from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore, open_store
+from system.storage.objects import FolderStore, InvalidKey, ObjectMissing, ObjectStore, open_store
 
 BUCKET = "ml-datasets"
 
@@ -29,7 +29,7 @@ def test_put_replaces(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_buckets_are_made_on_demand(folder: ObjectStore, bucket: str) -> None:
+def test_buckets_are_made_on_demand(folder: FolderStore, bucket: str) -> None:
     assert folder.list(bucket) == []
     folder.put(bucket, "key", b"")
     assert folder.get(bucket, "key") == b""
@@ -110,7 +110,7 @@ def test_an_unknown_bucket_is_refused(store: ObjectStore) -> None:
         store.list("elsewhere")
 
 
-def test_a_write_that_fails_leaves_the_old_object_and_no_debris(folder: ObjectStore) -> None:
+def test_a_write_that_fails_leaves_the_old_object_and_no_debris(folder: FolderStore) -> None:
     folder.put(BUCKET, "folder/key", b"old")
     with pytest.raises(StorageError, match="cannot write object ml-datasets/folder"):
         folder.put(BUCKET, "folder", b"a file cannot replace a folder")
@@ -118,13 +118,13 @@ def test_a_write_that_fails_leaves_the_old_object_and_no_debris(folder: ObjectSt
     assert [path.name for path in (folder.root / BUCKET).iterdir()] == ["folder"]
 
 
-def test_a_key_below_an_object_is_refused(folder: ObjectStore) -> None:
+def test_a_key_below_an_object_is_refused(folder: FolderStore) -> None:
     folder.put(BUCKET, "key", b"old")
     with pytest.raises(StorageError, match="cannot write object ml-datasets/key/below"):
         folder.put(BUCKET, "key/below", b"x")
 
 
-def test_a_folder_is_no_object(folder: ObjectStore) -> None:
+def test_a_folder_is_no_object(folder: FolderStore) -> None:
     folder.put(BUCKET, "folder/key", b"x")
     assert not folder.exists(BUCKET, "folder")
     with pytest.raises(StorageError, match="cannot read object ml-datasets/folder"):
@@ -133,13 +133,13 @@ def test_a_folder_is_no_object(folder: ObjectStore) -> None:
         folder.delete(BUCKET, "folder")
 
 
-def test_an_upload_that_was_cut_short_is_not_listed(folder: ObjectStore) -> None:
+def test_an_upload_that_was_cut_short_is_not_listed(folder: FolderStore) -> None:
     folder.put(BUCKET, "v1/key", b"x")
     (folder.root / BUCKET / "v1" / ".upload-cut").write_bytes(b"half")
     assert folder.list(BUCKET) == ["v1/key"]
 
 
-def test_others_may_read_what_was_written(folder: ObjectStore) -> None:
+def test_others_may_read_what_was_written(folder: FolderStore) -> None:
     folder.put(BUCKET, "key", b"x")
     assert os.stat(folder.root / BUCKET / "key").st_mode & 0o777 == 0o644  # noqa: PTH116 - the mode is the subject
 
@@ -163,7 +163,7 @@ def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
     assert seen <= set(contents)
 
 
-def test_what_is_replaced_or_deleted_is_kept_as_a_version(folder: ObjectStore) -> None:
+def test_what_is_replaced_or_deleted_is_kept_as_a_version(folder: FolderStore) -> None:
     for data in (b"1", b"2"):
         folder.put(BUCKET, "a/key", data)
     folder.delete(BUCKET, "a/key")
@@ -174,7 +174,7 @@ def test_what_is_replaced_or_deleted_is_kept_as_a_version(folder: ObjectStore) -
     assert not folder.exists(BUCKET, "a/key")
 
 
-def test_a_cold_object_reads_as_any_other(folder: ObjectStore, tmp_path: Path) -> None:
+def test_a_cold_object_reads_as_any_other(folder: FolderStore, tmp_path: Path) -> None:
     cold = folder.root / BUCKET / ".cold" / "a" / "key.gz"
     cold.parent.mkdir(parents=True)
     cold.write_bytes(gzip.compress(b"cold"))
@@ -187,7 +187,7 @@ def test_a_cold_object_reads_as_any_other(folder: ObjectStore, tmp_path: Path) -
     assert not folder.exists(BUCKET, "a/key")
 
 
-def test_a_cold_object_that_is_damaged_is_named(folder: ObjectStore) -> None:
+def test_a_cold_object_that_is_damaged_is_named(folder: FolderStore) -> None:
     cold = folder.root / BUCKET / ".cold" / "key.gz"
     cold.parent.mkdir(parents=True)
     cold.write_bytes(gzip.compress(b"cold")[:-4])
@@ -196,7 +196,9 @@ def test_a_cold_object_that_is_damaged_is_named(folder: ObjectStore) -> None:
 
 
 def test_the_folder_of_a_url_may_hold_any_name() -> None:
-    assert open_store("file:///srv/my%20objects").root == Path("/srv/my objects")
+    found = open_store("file:///srv/my%20objects")
+    assert isinstance(found, FolderStore)
+    assert found.root == Path("/srv/my objects")
 
 
 def test_a_folder_loads_no_s3_client() -> None:

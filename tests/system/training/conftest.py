@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from system.config import TrainSettings
-from system.storage.objects import ObjectStore
+from system.storage.objects import FolderStore, ObjectStore
 from system.training.features import Features, features
 from system.training.ingest import Dataset, ingest
 from system.training.preprocess import preprocess
@@ -25,7 +25,7 @@ MakeSettings = Callable[..., TrainSettings]
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     """The root of a store with one version of the dataset; nobody writes to it."""
     root = tmp_path_factory.mktemp("ingested")
-    return root, ingest(ObjectStore(root), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    return root, ingest(FolderStore(root), datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def dataset(ingested: tuple[Path, Dataset]) -> Dataset:
 def objects(ingested: tuple[Path, Dataset], tmp_path: Path) -> ObjectStore:
     """A store of the test's own that holds the dataset. `put` replaces files, so links are as good as copies."""
     shutil.copytree(ingested[0], tmp_path / "objects", copy_function=os.link)
-    return ObjectStore(tmp_path / "objects")
+    return FolderStore(tmp_path / "objects")
 
 
 @pytest.fixture(scope="session")
 def data(ingested: tuple[Path, Dataset], tmp_path_factory: pytest.TempPathFactory) -> Features:
     root = tmp_path_factory.mktemp("features")
     shutil.copytree(ingested[0], root / "objects", copy_function=os.link)
-    store = ObjectStore(root / "objects")
+    store = FolderStore(root / "objects")
     return features(store, ingested[1], preprocess(store, ingested[1], 1))
 
 

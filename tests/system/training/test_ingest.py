@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from system.errors import DataError
 from system.model.artifact import sha256_hex
 from system.model.transform import to_tensor
-from system.storage.objects import ObjectStore
+from system.storage.objects import FolderStore, ObjectStore
 from system.training.ingest import BUCKET, Dataset, ingest, read_dataset, render
 
 VERSION = "2026-01-02-030405"
@@ -35,7 +35,7 @@ def test_the_manifest_reads_back(objects: ObjectStore, dataset: Dataset) -> None
 
 def test_the_same_digits_give_the_same_bytes(dataset: Dataset, tmp_path: Path) -> None:
     zone = timezone(timedelta(hours=2))
-    again = ingest(ObjectStore(tmp_path), datetime(2027, 1, 1, 1, 0, 0, tzinfo=zone))
+    again = ingest(FolderStore(tmp_path), datetime(2027, 1, 1, 1, 0, 0, tzinfo=zone))
     assert again.version == "2026-12-31-230000"
     assert again.files == dataset.files
 

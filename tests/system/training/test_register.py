@@ -32,7 +32,7 @@ from system.model.engines import golden
 from system.model.export import Parity, export_onnx
 from system.model.network import ResNet8
 from system.model.variants import Trial
-from system.storage.objects import ObjectStore
+from system.storage.objects import FolderStore
 from system.training import register as register_module
 from system.training.evaluate import Evaluation, Scores
 from system.training.features import Features
@@ -79,8 +79,8 @@ def candidate(data: Features, tmp_path: Path) -> Candidate:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return ObjectStore(tmp_path / "objects")
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "objects")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def aliases(client: MlflowClient, settings: TrainSettings) -> dict[str, str]:
 
 
 def test_the_first_model_is_registered_stored_and_promoted(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient
 ) -> None:
     manifest = register(settings, store, candidate)
     assert manifest.version == "1"
@@ -123,7 +123,7 @@ def test_the_first_model_is_registered_stored_and_promoted(
 
 def test_every_variant_is_measured_and_a_refused_one_says_why(
     settings: TrainSettings,
-    store: ObjectStore,
+    store: FolderStore,
     candidate: Candidate,
     client: MlflowClient,
     caplog: pytest.LogCaptureFixture,
@@ -143,7 +143,7 @@ def test_every_variant_is_measured_and_a_refused_one_says_why(
 
 
 def test_a_float32_graph_that_fails_its_own_check_is_not_registered(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient
 ) -> None:
     broken = replace(candidate.trials[0], refused="fp32 answers the golden images with numbers that are not finite")
     with pytest.raises(ModelRejected, match=r"not finite; production stays as it is"):
@@ -152,7 +152,7 @@ def test_a_float32_graph_that_fails_its_own_check_is_not_registered(
 
 
 def test_the_run_is_logged(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
 ) -> None:
     register(settings, store, replace(candidate, evaluation=make_evaluation(0.95, 0.9)))
     (run,) = runs(client, settings)
@@ -168,7 +168,7 @@ def test_the_run_is_logged(
 
 
 def test_what_was_registered_comes_back_as_production(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, tmp_path: Path
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, tmp_path: Path
 ) -> None:
     assert production_model(settings, store, tmp_path) is None
     manifest = register(settings, store, candidate)
@@ -180,7 +180,7 @@ def test_what_was_registered_comes_back_as_production(
 
 
 def test_a_model_without_the_alias_is_not_in_production(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
 ) -> None:
     register(settings, store, candidate)
     client.delete_registered_model_alias(settings.model_name, settings.model_alias)
@@ -206,7 +206,7 @@ def test_the_gate_passes_what_is_good_enough_and_not_worse(settings: TrainSettin
 
 @pytest.mark.parametrize("accuracy", [0.5, 0.94])
 def test_a_refused_model_leaves_production_and_its_files_alone(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient, accuracy: float
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient, accuracy: float
 ) -> None:
     register(settings, store, candidate)
     before = store.list(BUCKET)
@@ -221,7 +221,7 @@ def test_a_refused_model_leaves_production_and_its_files_alone(
 
 
 def test_a_refused_first_model_is_not_registered(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient
 ) -> None:
     with pytest.raises(ModelRejected):
         register(settings, store, replace(candidate, evaluation=make_evaluation(0.1)))
@@ -229,7 +229,7 @@ def test_a_refused_first_model_is_not_registered(
 
 
 def test_a_second_model_is_a_new_version(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient
 ) -> None:
     register(settings, store, candidate)
     assert register(settings, store, candidate).version == "2"
@@ -238,7 +238,7 @@ def test_a_second_model_is_a_new_version(
 
 
 def test_the_alias_does_not_move_when_the_bucket_cannot_be_written(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient
 ) -> None:
     register(settings, store, candidate)
     shutil.rmtree(store.root / BUCKET)
@@ -248,35 +248,35 @@ def test_the_alias_does_not_move_when_the_bucket_cannot_be_written(
     assert aliases(client, settings) == {"production": "1"}
 
 
-def damage(store: ObjectStore, settings: TrainSettings) -> str:
+def damage(store: FolderStore, settings: TrainSettings) -> str:
     key = f"{settings.model_name}/1/{ONNX_NAME}"
     store.put(BUCKET, key, store.get(BUCKET, key) + b"\0")
     return "it was altered"
 
 
-def lose(store: ObjectStore, settings: TrainSettings) -> str:
+def lose(store: FolderStore, settings: TrainSettings) -> str:
     store.delete(BUCKET, f"{settings.model_name}/1/{ONNX_NAME}")
     return "restore the bucket"
 
 
-def swap_variant(store: ObjectStore, settings: TrainSettings) -> str:
+def swap_variant(store: FolderStore, settings: TrainSettings) -> str:
     store.put(BUCKET, f"{settings.model_name}/1/{INT8_NAME}", b"another int8 graph")
     return "it was altered"
 
 
-def lose_golden(store: ObjectStore, settings: TrainSettings) -> str:
+def lose_golden(store: FolderStore, settings: TrainSettings) -> str:
     store.delete(BUCKET, f"{settings.model_name}/1/{GOLDEN_NAME}")
     return "restore the bucket"
 
 
-def praise(store: ObjectStore, settings: TrainSettings) -> str:
+def praise(store: FolderStore, settings: TrainSettings) -> str:
     """The same files with a manifest that says more for them."""
     key = f"{settings.model_name}/1/{MANIFEST_NAME}"
     store.put(BUCKET, key, store.get(BUCKET, key).replace(b'"agreement": 0.99', b'"agreement": 1.0'))
     return "manifest.json of production model 1 .* the registry says"
 
 
-def exchange(store: ObjectStore, settings: TrainSettings) -> str:
+def exchange(store: FolderStore, settings: TrainSettings) -> str:
     """Another graph with a manifest that agrees: only the registry can tell."""
     key = f"{settings.model_name}/1/{ONNX_NAME}"
     old = store.get(BUCKET, key)
@@ -289,10 +289,10 @@ def exchange(store: ObjectStore, settings: TrainSettings) -> str:
 @pytest.mark.parametrize("sabotage", [damage, lose, exchange, swap_variant, lose_golden, praise])
 def test_production_that_is_not_what_was_registered_is_refused(
     settings: TrainSettings,
-    store: ObjectStore,
+    store: FolderStore,
     candidate: Candidate,
     tmp_path: Path,
-    sabotage: Callable[[ObjectStore, TrainSettings], str],
+    sabotage: Callable[[FolderStore, TrainSettings], str],
 ) -> None:
     register(settings, store, candidate)
     said = sabotage(store, settings)
@@ -301,7 +301,7 @@ def test_production_that_is_not_what_was_registered_is_refused(
 
 
 def test_a_manifest_of_another_graph_is_refused_even_when_its_own_checksum_is_right(
-    settings: TrainSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
+    settings: TrainSettings, store: FolderStore, candidate: Candidate, client: MlflowClient, tmp_path: Path
 ) -> None:
     register(settings, store, candidate)
     exchange(store, settings)
@@ -312,7 +312,7 @@ def test_a_manifest_of_another_graph_is_refused_even_when_its_own_checksum_is_ri
 
 
 def test_a_registry_that_is_away_is_named(
-    make_settings: MakeSettings, store: ObjectStore, candidate: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_settings: MakeSettings, store: FolderStore, candidate: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = make_settings(mlflow_url="http://127.0.0.1:9")
@@ -323,7 +323,7 @@ def test_a_registry_that_is_away_is_named(
 
 
 def test_a_name_that_the_registry_refuses_is_an_error_and_the_run_failed(
-    make_settings: MakeSettings, store: ObjectStore, candidate: Candidate, client: MlflowClient
+    make_settings: MakeSettings, store: FolderStore, candidate: Candidate, client: MlflowClient
 ) -> None:
     odd = make_settings().model_copy(update={"model_name": "a/b:c"})  # settings refuse such a name themselves
     with pytest.raises(RegistryError, match="cannot register a/b:c"):

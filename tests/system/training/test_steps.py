@@ -11,7 +11,7 @@ from system.config import TrainSettings
 from system.errors import ModelRejected
 from system.model.artifact import read_golden, verify
 from system.model.engines import open_engine
-from system.storage.objects import open_store
+from system.storage.objects import FolderStore, open_store
 from system.training import steps
 from system.training.progress import Progress
 from system.training.steps import STEPS, TrainResult, run
@@ -38,7 +38,9 @@ def test_the_steps_are_those_of_the_document() -> None:
 def test_from_nothing_to_production_and_never_backwards(make_settings: MakeSettings, mlflow_url: str) -> None:
     result, narration, summary = train(make_settings(epochs=2, min_accuracy=0.3))
     settings = make_settings()
-    folder = open_store(settings.objects_url).root / "ml-models-production" / settings.model_name / "1"
+    store = open_store(settings.objects_url)
+    assert isinstance(store, FolderStore)
+    folder = store.root / "ml-models-production" / settings.model_name / "1"
     assert verify(folder) == result.manifest
     assert result.evaluation.production is None
     assert result.parity.holds

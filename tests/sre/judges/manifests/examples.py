@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from sre.judges.manifests.objects import Manifests, parsed
+from sre.judges.manifests.pods import Rule
 
 _GOOD = """
 apiVersion: v1
@@ -215,3 +217,14 @@ class System:
     def manifests(self) -> Manifests:
         """As the rules take them."""
         return parsed(self.objects.values())
+
+
+def broken(rules: Mapping[str, Rule], system: System) -> set[str]:
+    """The rules that find something."""
+    manifests = system.manifests
+    return {rule for rule, check in rules.items() if list(check(manifests))}
+
+
+def cases(breaks: Mapping[str, Sequence[object]]) -> list[tuple[str, int]]:
+    """Every way to break a rule: the rule, and which of its ways."""
+    return [(rule, number) for rule, found in breaks.items() for number in range(len(found))]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from sre.judges.manifests.pods import RULES
-from tests.sre.judges.manifests.examples import System
+from tests.sre.judges.manifests.examples import System, broken, cases
 
 BREAKS: dict[str, list[Callable[[System], object]]] = {
     "latest-tag": [
@@ -52,24 +52,19 @@ BREAKS: dict[str, list[Callable[[System], object]]] = {
 }
 
 
-def broken(system: System) -> set[str]:
-    manifests = system.manifests
-    return {rule for rule, check in RULES.items() if list(check(manifests))}
-
-
 def test_a_good_system_breaks_no_rule() -> None:
-    assert broken(System()) == set()
+    assert broken(RULES, System()) == set()
 
 
 def test_every_rule_is_broken_here() -> None:
     assert BREAKS.keys() == RULES.keys()
 
 
-@pytest.mark.parametrize(("rule", "number"), [(rule, number) for rule, found in BREAKS.items() for number in range(len(found))])
+@pytest.mark.parametrize(("rule", "number"), cases(BREAKS))
 def test_what_breaks_a_rule_is_found(rule: str, number: int) -> None:
     system = System()
     BREAKS[rule][number](system)
-    assert rule in broken(system)
+    assert rule in broken(RULES, system)
 
 
 def test_a_message_names_the_container_and_the_value() -> None:
