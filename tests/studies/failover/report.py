@@ -106,7 +106,7 @@ def conclusion(mode: str, found: Summary) -> tuple[bool, str]:
         slow = found.first_write.longest > FIRST_WRITE_SECONDS or not found.first_write.n
         said = f"{lossy}; first write after at most {found.first_write.longest:.1f} s, bound {FIRST_WRITE_SECONDS:.0f} s"
         return not found.lossy and not slow, said
-    bound = f"{lossy}, at most {show(found.at_most, Unit.RATIO)} with 95 % confidence"
+    bound = f"{lossy}, at most {found.at_most * 100:.3f} % with 95 % confidence"
     if found.lossy:
         return False, f"{bound}: seeds {', '.join(map(str, found.lossy))}"
     return found.at_most < RARE, bound if found.at_most < RARE else f"{bound}: too few to show less than {show(RARE, Unit.RATIO)}"
