@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         evidence: one folder per run.
         signing_key: private key that signs evidence, made at first use; the public key is beside it. Purging spares it.
         replicas: serving replicas of the local target.
+        kubeconfig: of the kubernetes target: a file, or several as in KUBECONFIG.
+        context: of it; its current one when not set.
+        ingress: base URL at which users reach the kubernetes target; found from its Gateway when not set.
+        image_build: command that builds an image, with {tag}, {dockerfile} and {context}; when not set, images are taken as they
+            are.
     """
 
     model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="forbid")
@@ -45,3 +50,7 @@ class Settings(BaseSettings):
     evidence: Folder = PROJECT / "evidence"
     signing_key: Folder = Field(default_factory=lambda known: known["home"] / "signing-key.pem")
     replicas: int = Field(3, ge=1, le=20)
+    kubeconfig: str = Field(default_factory=lambda: os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config"))
+    context: str | None = None
+    ingress: str | None = None
+    image_build: str | None = None

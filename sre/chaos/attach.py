@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 
 from sre.config import Settings
-from sre.errors import UsageError
 from sre.faults.ledger import LEDGER_NAME, Ledger
+from sre.targets import handles
 from sre.targets.base import Target
 
 TARGET_VARIABLE = "SRE_ATTACH"
@@ -61,10 +61,6 @@ def current() -> tuple[Target, Ledger]:
     if _bound.target is not None and _bound.ledger is not None:
         return _bound.target, _bound.ledger
     settings = Settings()
-    kind, _, place = os.environ.get(TARGET_VARIABLE, f"local:{settings.home}").partition(":")
-    if kind != "local":
-        raise UsageError(f"target handle {kind}:{place} is not known; there is local:HOME")
-    from sre.targets.local.target import attach  # noqa: PLC0415 - the local target's imports only where it is used
-
-    home = Path(place)
-    return attach(home, settings.tools), Ledger(Path(os.environ.get(LEDGER_VARIABLE, home / LEDGER_NAME)))
+    handle = os.environ.get(TARGET_VARIABLE, f"local:{settings.home}")
+    ledger = os.environ.get(LEDGER_VARIABLE, Path(handle.partition(":")[2]) / LEDGER_NAME)
+    return handles.attach(handle, settings.tools), Ledger(Path(ledger))

@@ -8,6 +8,7 @@ import typer
 
 from sre.cli import output
 from sre.cli.output import AsJson
+from sre.cli.system import Meant, TargetName
 from sre.config import Settings
 from sre.errors import NothingSelected
 from sre.units import Seconds, parse_seconds
@@ -31,6 +32,8 @@ def drill(
     place: Annotated[
         Literal["store", "off-site"], typer.Option("--from", help="The copy of the backups that `restore` restores.")
     ] = "store",
+    target_name: TargetName = "local",
+    meant: Meant = None,
     as_json: AsJson = False,
 ) -> None:
     """Run drills against the running system. Ctrl-C stops and undoes."""
@@ -46,7 +49,14 @@ def drill(
     chosen = [catalog.drill(name) for name in names]
     options = Options(duration, rate, seed, replica, "store" if place == "store" else "off_site")
     with output.progress() as narrator, output.interruptible(narrator.change):
-        finished = session.on_running(settings, chosen, name="-".join(names), options=options, narrator=narrator)
+        if target_name == "kubernetes":
+            from sre.targets.kubernetes import deploy
+            from sre.targets.kubernetes.place import read
+
+            found = read(settings.home)
+            deploy.check_context("" if found is None else found.context, meant)
+        run_on = session.on_cluster if target_name == "kubernetes" else session.on_running
+        finished = run_on(settings, chosen, name="-".join(names), options=options, narrator=narrator)
     _finish(finished, as_json=as_json)
 
 

@@ -1,16 +1,28 @@
-"""`sre up`, `sre down`, `sre status`: the local system."""
+"""`sre up`, `sre down`, `sre status`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sre.cli import output
 from sre.cli.output import AsJson
 from sre.config import Settings
-from sre.errors import ExitCode, TargetUnavailable
+from sre.errors import ExitCode, TargetUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from sre.targets.kubernetes.client import Api
+    from sre.targets.kubernetes.place import Place
+
+TargetName = Annotated[
+    Literal["local", "kubernetes"],
+    typer.Option("--target", help="This machine, or the cluster that SRE_KUBECONFIG names."),
+]
+Meant = Annotated[
+    str | None, typer.Option("--yes-i-mean", metavar="CONTEXT", help="Name of a cluster's context that looks like production.")
+]
 
 
 def up(
@@ -21,13 +33,26 @@ def up(
             help="A commit waits for a standby: always, while there is one, or never. `strict` stops writes without one."
         ),
     ] = "on",
+    target_name: TargetName = "local",
+    overlay: Annotated[str, typer.Option(help="Of k8s/overlays, for a cluster.")] = "dev",
+    images: Annotated[
+        Literal["build", "registry"],
+        typer.Option(help="For a cluster: run SRE_IMAGE_BUILD where it is set, or take them as they are."),
+    ] = "build",
+    meant: Meant = None,
     as_json: AsJson = False,
 ) -> None:
     """Begin the system on this machine, or join the one that runs: nginx, API replicas, a PostgreSQL cluster, MLflow, Prometheus,
-    Alertmanager. The first time it also trains a model. Ctrl-C ends what was begun."""  # noqa: D205, D209 - one paragraph of help
+    Alertmanager. The first time it also trains a model. Ctrl-C ends what was begun. With --target kubernetes, apply an overlay to
+    a cluster and wait until all of it runs; Ctrl-C only ends the waiting."""  # noqa: D205, D209 - one paragraph of help
     from sre.targets.local import target
 
     settings = Settings()
+    if target_name == "kubernetes":
+        if replicas is not None:
+            raise UsageError("--replicas is for the local target; the overlay says how many replicas a cluster has")
+        _up_cluster(settings, overlay, meant, build=images == "build", as_json=as_json)
+        return
     with output.progress() as narrator:
         system, begun = target.up(
             settings.home, settings.tools, replicas=replicas or settings.replicas, synchronous=synchronous,
@@ -45,14 +70,51 @@ def up(
     output.table(("what", "where"), [*addresses.items(), *files.items()])
 
 
+def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: bool, as_json: bool) -> None:
+    from sre.targets.kubernetes import deploy, edge
+
+    where, api = _cluster(settings, meant, overlay)
+    with output.progress() as narrator:
+        if build and settings.image_build:
+            deploy.build(settings.image_build, narrator.change)
+        deploy.up(where, settings.tools, api, narrator.change)
+    addresses = {
+        "context": where.context,
+        "ingress": settings.ingress or edge.address(api),
+        "ca_file": str(where.ca_file),
+        "api_key_file": str(where.api_key_file),
+    }
+    if as_json:
+        output.document("sre.up/1", {"begun": True, "home": str(settings.home), **addresses})
+        return
+    output.table(("what", "where"), [*addresses.items()])
+
+
+def _cluster(settings: Settings, meant: str | None, overlay: str = "") -> tuple[Place, Api]:
+    """The cluster to change. A context that looks like production wants its name typed."""
+    from sre.targets.kubernetes import deploy
+    from sre.targets.kubernetes.client import Api
+    from sre.targets.kubernetes.place import Place
+
+    api = Api(settings.kubeconfig, settings.context)
+    deploy.check_context(api.context, meant)
+    return Place(settings.home, settings.kubeconfig, api.context, overlay), api
+
+
 def down(
     purge: Annotated[bool, typer.Option(help="Also delete database, objects, metrics and secrets.")] = False,
+    target_name: TargetName = "local",
+    meant: Meant = None,
     as_json: AsJson = False,
 ) -> None:
-    """End the system of this machine, also after its supervisor was killed. Data stay unless purged."""
+    """End the system of this machine, also after its supervisor was killed. Data stay unless purged. With --target kubernetes,
+    delete the system's namespaces, and with them its data."""  # noqa: D205, D209 - one paragraph of help
     from sre.targets.local import target
 
     settings = Settings()
+    if target_name == "kubernetes":
+        _down_cluster(settings, meant, purge=purge, as_json=as_json)
+        return
     left = target.down(settings.home, purge=purge)
     if as_json:
         output.document("sre.down/1", {"home": str(settings.home), "purged": purge, "ended_by_force": left})
@@ -62,12 +124,29 @@ def down(
         output.narrate(f"ended by force: {', '.join(left)}")
 
 
-def status(as_json: AsJson = False) -> None:
+def _down_cluster(settings: Settings, meant: str | None, *, purge: bool, as_json: bool) -> None:
+    from sre.targets.kubernetes import deploy
+
+    if not purge:
+        raise UsageError("data on a cluster go with its namespaces; add --purge to delete both")
+    where, api = _cluster(settings, meant)
+    with output.progress() as narrator:
+        deploy.down(where, settings.tools, api, narrator.change)
+    if as_json:
+        output.document("sre.down/1", {"home": str(settings.home), "purged": True, "ended_by_force": []})
+        return
+    output.narrate(f"nothing of the system is left on {where.context}")
+
+
+def status(target_name: TargetName = "local", as_json: AsJson = False) -> None:
     """Show every service: state, process, restarts, and what its check last saw; and every member of the database cluster."""
     from sre.targets.local import processes, state
     from sre.targets.local.members import LocalDatabase
 
     settings = Settings()
+    if target_name == "kubernetes":
+        _status_of_cluster(settings, as_json=as_json)
+        return
     current = state.read(settings.home)
     if current is None:
         raise TargetUnavailable(f"no system runs in {settings.home}; run `sre up`")
@@ -99,4 +178,28 @@ def status(as_json: AsJson = False) -> None:
             output.table(("database", "role", "state", "timeline", "lag"), lines, right=frozenset({"timeline", "lag"}))
         output.narrate(f"{settings.home}: {overall} {current.why}".rstrip())
     if not supervised or current.state != "ready":
+        raise typer.Exit(ExitCode.CANNOT_RUN)
+
+
+def _status_of_cluster(settings: Settings, *, as_json: bool) -> None:
+    from sre.targets.kubernetes import deploy, target
+
+    system = target.attach(settings.home)
+    services = {
+        name: {"state": "waiting" if waits else "ready", "pid": "", "restarts": 0, "last": waits}
+        for name, waits in deploy.workloads(system.api).items()
+    }
+    for replica in system.replicas():
+        container, _, pod = replica.identity.partition("@")
+        state = "ready" if replica.ready else "not ready"
+        services[replica.name] = {"state": state, "pid": container, "restarts": replica.restarts, "last": pod}
+    whole = all(row["state"] == "ready" for row in services.values())
+    if as_json:
+        state = "ready" if whole else "not ready"
+        output.document("sre.status/1", {"state": state, "why": "", "services": services, "members": []})
+    else:
+        rows = [(name, *(str(value)[:60] for value in item.values())) for name, item in services.items()]
+        output.table(("workload", "state", "container", "restarts", "last seen"), rows, right=frozenset({"restarts"}))
+        output.narrate(f"{system.place.context}: {'ready' if whole else 'not ready'}")
+    if not whole:
         raise typer.Exit(ExitCode.CANNOT_RUN)

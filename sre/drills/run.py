@@ -26,9 +26,9 @@ from sre.evidence import attest, bundle, codec, journal, sign
 from sre.evidence.schema import DrillRecord, RunRecord, StepRecord
 from sre.faults.ledger import LEDGER_NAME, Ledger
 from sre.promises import promise
+from sre.targets import handles
 from sre.targets.base import Observers, Target
 from sre.targets.local import processes
-from sre.targets.local import target as local
 from sre.verdict import Outcome, combine
 
 
@@ -167,7 +167,7 @@ def undo(folder: Path, tools: Path) -> list[str]:
         return []
     if origin["handle"] is None:
         raise UndoIncomplete(f"{folder.name} ran on a target that ended with its process; nothing can be undone")
-    return ledger.replay(local.attach(Path(origin["handle"].partition(":")[2]), tools))
+    return ledger.replay(handles.attach(origin["handle"], tools))
 
 
 def machine() -> dict[str, Any]:

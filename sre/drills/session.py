@@ -1,4 +1,4 @@
-"""Drills on the local target: joined where it runs, or begun for a game day and ended after it."""
+"""Drills on a system that runs, here or on a cluster, or on one begun here for a game day and ended after it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def on_running(
         drills, system, world, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
         narrator=narrator,
     )  # fmt: skip
+
+
+def on_cluster(
+    settings: Settings, drills: Sequence[Drill], *, name: str, options: Options, narrator: run.Narrator
+) -> run.Finished:
+    """The same on the cluster that `sre up --target kubernetes` left a system on."""
+    from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415 - slow to import
+
+    system = kubernetes.attach(settings.home)
+    with system.watched(settings.ingress) as endpoints:
+        world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
+        return run.run(
+            drills, system, world, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
+            narrator=narrator,
+        )  # fmt: skip
 
 
 def gameday(settings: Settings, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:

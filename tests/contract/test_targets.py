@@ -15,10 +15,18 @@ from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
 from sre.targets.base import Capability, Observers, Target
+from sre.targets.kubernetes import deploy
+from sre.targets.kubernetes import target as kubernetes
+from sre.targets.kubernetes.client import Api
+from sre.targets.kubernetes.place import Place as Where
+from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
+from tests.cluster import Cluster, cluster, kubectl
 from tests.contract.versions import register_copy, versions
+
+__all__ = ["cluster", "kubectl"]
 
 VICTIM = "serving-2"
 READY_WITHIN_S = 60.0
@@ -43,19 +51,50 @@ class Place:
         return [replica.ready for replica in self.target.replicas()] == [True] * 3
 
 
-@pytest.fixture(params=["memory", pytest.param("local", marks=pytest.mark.local)])
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("local", marks=pytest.mark.local),
+        pytest.param("kubernetes", marks=[pytest.mark.cluster, pytest.mark.timeout(600)]),
+    ]
+)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "memory":
         memory = MemoryTarget()
-        place = Place(memory, memory)
-    else:
+        yield from _whole(Place(memory, memory))
+    elif request.param == "local":
         system: LocalTarget = request.getfixturevalue("system")
-        place = Place(system, World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S)))
+        yield from _whole(Place(system, World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))))
+    else:
+        on_cluster: KubernetesTarget = request.getfixturevalue("system_on_cluster")
+        with on_cluster.watched() as endpoints:
+            world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
+            yield from _whole(Place(on_cluster, world))
+
+
+def _whole(place: Place) -> Iterator[Place]:
     place.wait_for(place.whole)
     yield place
     if place.replica().identity:
         place.target.resume(VICTIM)
     place.wait_for(place.whole)
+
+
+@pytest.fixture(scope="session")
+def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> KubernetesTarget:
+    """The overlay `dev` on the test cluster, left there: applying it again changes nothing."""
+    api = Api(str(cluster.kubeconfig), None)
+    where = Where(tmp_path_factory.mktemp("home"), str(cluster.kubeconfig), api.context, "dev")
+    system = deploy.up(where, cluster.kubectl.parent, api, lambda _: None)
+    # Other pods: the kubelet waits long before it begins a container again that was killed several times of late.
+    for change in ("restart", "status"):
+        cluster.run("rollout", change, "deployment", "ml-api", "-n", "ml-system")
+    return system
+
+
+def require(place: Place, capability: Capability) -> None:
+    if capability not in place.target.capabilities:
+        pytest.skip(f"target {place.target.name} has no {capability}")
 
 
 def test_replicas_come_in_the_order_of_their_names_and_keep_them(place: Place) -> None:
@@ -124,7 +163,7 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
 
 def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
     if Capability.DATABASE_CLUSTER not in place.target.capabilities:
-        with pytest.raises(CannotRun, match="has no database cluster; use target local"):
+        with pytest.raises(CannotRun, match="database cluster; use target local"):
             _ = place.target.database
         return
     members = place.target.database.members()
@@ -236,6 +275,8 @@ def test_nothing_is_counted_where_there_is_no_data(place: Place) -> None:
 
 
 def _secrets(target: Target) -> list[str]:
+    if isinstance(target, KubernetesTarget):
+        return [target.place.api_key_file.read_text(encoding="utf-8")]
     if not isinstance(target, LocalTarget):
         return []
     lines = [line for path in target.layout.secrets.iterdir() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -247,6 +288,7 @@ def _secrets(target: Target) -> list[str]:
 @pytest.fixture
 def candidate(place: Place) -> Iterator[str]:
     """A version beside the one in production; afterwards there is no canary and production is as before."""
+    require(place, Capability.WEIGHTS)
     target = place.target
     yield "2" if not isinstance(target, LocalTarget) else _another_version(target)
     target.router.end()
@@ -263,8 +305,11 @@ def _split(place: Place) -> Split:
     return split
 
 
-def test_a_place_can_split_its_traffic(place: Place) -> None:
-    assert Capability.WEIGHTS in place.target.capabilities
+def test_a_place_can_split_its_traffic_or_says_that_it_cannot(place: Place) -> None:
+    if Capability.WEIGHTS not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="does not split traffic; use target local"):
+            _ = place.target.router
+        return
     assert place.target.router.split() is None
 
 
@@ -331,6 +376,7 @@ def test_an_ended_canary_is_gone_and_another_can_begin(place: Place, candidate: 
 
 
 def test_without_a_canary_nothing_can_be_split_or_promoted(place: Place) -> None:
+    require(place, Capability.WEIGHTS)
     router = place.target.router
     with pytest.raises(UsageError, match="there is no canary; begin one first"):
         router.shift(0.1, 0.1)
@@ -350,6 +396,7 @@ def test_shares_that_are_none_change_nothing(place: Place, candidate: str) -> No
 
 @pytest.mark.parametrize("version", ["99", "x"])
 def test_an_unknown_version_is_a_wrong_request(place: Place, version: str) -> None:
+    require(place, Capability.WEIGHTS)
     for change in (place.target.router.begin, place.target.router.demote):
         with pytest.raises(UsageError, match=f"the registry has no version '{version}'"):
             change(version)

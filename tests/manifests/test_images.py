@@ -80,9 +80,9 @@ def dockerfile(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_is_a_dockerfile_for_every_image_and_nothing_else() -> None:
-    assert sorted(path.relative_to(IMAGES).as_posix() for path in IMAGES.rglob("*") if path.is_file()) == [
-        f"{name}/Dockerfile" for name in NAMES
-    ]
+    assert sorted(
+        path.relative_to(IMAGES).as_posix() for path in IMAGES.rglob("*") if path.is_file() and path.parent.name != "wheels"
+    ) == [f"{name}/Dockerfile" for name in NAMES]
 
 
 def test_the_user_is_a_number_and_not_root(dockerfile: Path) -> None:
@@ -131,7 +131,7 @@ def test_what_is_copied_exists_and_reaches_the_build(dockerfile: Path) -> None:
 def test_the_context_holds_what_is_named_and_nothing_else() -> None:
     rules = [line for line in (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     assert rules[0] == "*"
-    assert [rule for rule in rules if rule.startswith("!")] == ["!requirements/*.lock", "!system"]
+    assert [rule for rule in rules if rule.startswith("!")] == ["!requirements/*.lock", "!system", "!k8s/images/training/wheels"]
 
 
 @pytest.mark.parametrize("image", LOCKS)

@@ -19,7 +19,7 @@ ALLOWED_DIFFERENCES = (
     "ConfigMap ml-system/ml-settings: data.ML_LOG_LEVEL",
 )
 # Components that no overlay chooses; each must still fit onto one.
-OPTIONAL = {"autoscale-requests": "staging", "ingress-nginx": "staging", "prometheus-operator": "staging", "retries": "staging"}
+OPTIONAL = {"autoscale-requests": "staging", "ingress-nginx": "staging", "prometheus-operator": "staging"}
 COMPONENTS = sorted(path.parent.name for path in K8S.glob("components/*/kustomization.yaml"))
 
 
@@ -108,3 +108,12 @@ def test_the_plain_scrape_configuration_and_the_operators_name_the_same_jobs() -
         if relabeling.get("targetLabel") == "job"
     }
     assert names == {"serving", "database", "postgres-exporter"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_edge_asks_another_replica(overlay: str) -> None:
+    (route,) = (one for one in overlays.fresh(overlay) if (one["kind"], one["metadata"]["name"]) == ("HTTPRoute", "ml-api"))
+    predictions, health = route["spec"]["rules"]
+    (headers,) = (one["requestHeaderModifier"]["set"] for one in predictions["filters"])
+    assert {one["name"] for one in headers} == {"x-envoy-retry-on", "x-envoy-retriable-status-codes", "x-envoy-max-retries"}
+    assert "filters" not in health

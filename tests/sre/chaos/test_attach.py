@@ -23,10 +23,10 @@ def test_what_is_bound_is_used_and_not_the_environment(
     assert attach.current() == (target, ledger)
 
 
-@pytest.mark.parametrize("handle", ["kubernetes:somewhere", "memory", ""])
+@pytest.mark.parametrize("handle", ["elsewhere:somewhere", "memory", ""])
 def test_an_unknown_handle_is_a_wrong_request(monkeypatch: pytest.MonkeyPatch, handle: str) -> None:
     monkeypatch.setenv(attach.TARGET_VARIABLE, handle)
-    with pytest.raises(UsageError, match="is not known; there is local:HOME"):
+    with pytest.raises(UsageError, match="is not known; there are local:HOME and kubernetes:HOME"):
         attach.current()
 
 

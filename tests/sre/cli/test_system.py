@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS
@@ -71,3 +72,41 @@ def test_ctrl_c_ends_what_up_has_begun(programs: Path, open_folder: Path) -> Non
         assert one.wait(60) == 130, rest
     assert not processes.of_system(home)
     assert state.read(home) is None
+
+
+@pytest.fixture
+def production(tmp_path: Path) -> dict[str, str]:
+    """Settings that name a cluster whose context looks like production, and that nothing answers for."""
+    file = tmp_path / "kubeconfig"
+    parts = {"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], "users": [{"name": "u", "user": {}}]}
+    context = {"name": "eu-prod", "context": {"cluster": "c", "user": "u"}}
+    file.write_text(yaml.safe_dump({"current-context": "eu-prod", "contexts": [context], **parts}), encoding="utf-8")
+    return {"SRE_KUBECONFIG": str(file)}
+
+
+@pytest.mark.parametrize("arguments", [("up",), ("down", "--purge"), ("up", "--yes-i-mean", "prod")])
+def test_a_cluster_that_looks_like_production_wants_its_name_typed(
+    sre: Run, production: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    done = sre(*arguments, "--target", "kubernetes", **production)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "context 'eu-prod' looks like production; add --yes-i-mean eu-prod" in done.stderr
+
+
+def test_what_a_cluster_cannot_be_asked_is_a_wrong_request(sre: Run, production: dict[str, str]) -> None:
+    done = sre("down", "--target", "kubernetes", "--yes-i-mean", "eu-prod", **production)
+    assert (done.returncode, "add --purge to delete both" in done.stderr) == (2, True)
+    done = sre("up", "--target", "kubernetes", "--replicas", "5", **production)
+    assert (done.returncode, "the overlay says how many" in done.stderr) == (2, True)
+
+
+def test_a_cluster_that_nothing_was_begun_on_has_no_status(sre: Run, document: Document, production: dict[str, str]) -> None:
+    done = sre("status", "--target", "kubernetes", "--json", **production)
+    assert done.returncode == 4
+    assert "no system on a cluster was begun from" in document(done, "sre.error/1")["error"]
+
+
+def test_a_cluster_that_does_not_answer_is_named(sre: Run, production: dict[str, str]) -> None:
+    done = sre("up", "--target", "kubernetes", "--yes-i-mean", "eu-prod", "--images", "registry", **production)
+    assert done.returncode == 4
+    assert "kubectl" in done.stderr

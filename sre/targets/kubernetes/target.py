@@ -1,0 +1,187 @@
+"""The Kubernetes target: the system of a cluster as drills see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from sre.clock import Clock, SystemClock
+from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
+from sre.readings import Endpoints, Replica
+from sre.targets.base import Capability, DatabaseCluster, Router
+from sre.targets.kubernetes import edge, place, slots
+from sre.targets.kubernetes.client import Api
+from sre.targets.kubernetes.forward import Forward
+from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.readiness import Readiness
+
+NAMESPACE = "ml-system"
+_DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/ml-api"
+_PODS = "/api/v1/namespaces/{}/pods?labelSelector=app.kubernetes.io%2Fname%3Dml-api%2Ctrack%3Dstable"
+PORT = 5000
+# Of k8s/base/monitoring/prometheus.yml, and of backendRequest in k8s/base/edge/route.yaml.
+SCRAPE_INTERVAL_S = 2
+ANSWER_TIMEOUT_S = 5
+_WATCHERS = {"prometheus": 9090, "alertmanager": 9093}
+# Sends a signal to the container's own process from inside: the one that no process of the pod began, and the oldest such, since
+# this command is another. The first process of a namespace is out of reach: the kernel drops what its own send it.
+_SIGNAL = r"""
+for process in /proc/[0-9]*; do
+  read -r line 2>/dev/null < "$process/stat" || continue
+  pid=${process#/proc/}
+  set -- "$1" ${line##*) }
+  [ "$3" = 0 ] && [ "$pid" != 1 ] && [ "$pid" != $$ ] || continue
+  [ -z "$oldest" ] || [ "${21}" -lt "$oldest" ] && oldest=${21} found=$pid
+done
+[ -n "$found" ] || { echo "the process is the first of its namespace; set shareProcessNamespace in its pod" >&2; exit 1; }
+echo "signal to $found"
+kill -"$1" "$found"
+"""
+_KILL, _STOP, _CONTINUE = 9, 19, 18
+_KILLED = 128 + _KILL
+
+
+class KubernetesTarget:
+    """A system that runs on a cluster.
+
+    Args:
+        where: what was begun there.
+        api: of the cluster.
+        namespace: of the serving replicas.
+    """
+
+    name = "kubernetes"
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS})
+
+    def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE) -> None:
+        self.place = where
+        self.clock: Clock = SystemClock()
+        self.api = api
+        self._namespace = namespace
+        self._readiness = Readiness(lambda pod: api.connect(namespace, pod, PORT))
+
+    @property
+    def handle(self) -> str:
+        """`kubernetes:HOME`, for `attach` in another process."""
+        return f"{self.name}:{self.place.home}"
+
+    def describe(self) -> Mapping[str, Any]:
+        """The cluster and what was applied to it; no address of an API server, no credential."""
+        server = self.api.get("/version")
+        nodes = self.api.get("/api/v1/nodes")["items"]
+        deployment = self._deployment()
+        return {
+            "target": self.name,
+            "context": self.place.context,
+            "overlay": self.place.overlay,
+            "kubernetes": server["gitVersion"],
+            "nodes": {node["metadata"]["name"]: node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes},
+            "replicas": deployment["spec"]["replicas"],
+            "images": {one["name"]: one["image"] for one in deployment["spec"]["template"]["spec"]["containers"]},
+            "packages": {package: version(package) for package in ("kubernetes", "locust", "chaostoolkit", "chaostoolkit-lib")},
+        }
+
+    def replicas(self) -> tuple[Replica, ...]:
+        """All replicas: the container as the API server knows it, readiness as each answers it right now."""
+        found = self._slots()
+        asked = [(slot.pod, slot.identity) for slot in found if slot.identity]
+        ready = dict(zip(asked, self._readiness.ask(asked), strict=True))
+        return tuple(slot.replica(ready=ready.get((slot.pod, slot.identity), False)) for slot in found)
+
+    @property
+    def database(self) -> DatabaseCluster:
+        """Not yet."""
+        raise CannotRun("the kubernetes target does not reach into its database cluster; use target local")
+
+    @property
+    def router(self) -> Router:
+        """Not yet."""
+        raise CannotRun("the kubernetes target does not split traffic; use target local")
+
+    def kill(self, replica: str) -> None:
+        """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""
+        self._signal(replica, _KILL)
+
+    def pause(self, replica: str) -> None:
+        """SIGSTOP: the kernel still accepts connections for it, and nothing is answered, until the liveness probe ends it."""
+        self._signal(replica, _STOP)
+
+    def resume(self, replica: str) -> None:
+        """SIGCONT."""
+        self._signal(replica, _CONTINUE)
+
+    def _signal(self, replica: str, number: int) -> None:
+        found = {slot.name: slot for slot in self._slots()}
+        if replica not in found:
+            raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(found)}")
+        slot = found[replica]
+        if not slot.identity:
+            raise StepFailed(f"{replica} has no container to send signal {number} to (pod: {slot.pod or 'none'})")
+        ended = self.api.run(self._namespace, slot.pod, slots.CONTAINER, ["sh", "-c", _SIGNAL, "signal", str(number)])
+        # A container that ends takes the command in it along.
+        gone = number == _KILL and ended.code in (None, _KILLED) and ended.output.startswith("signal to")
+        if ended.code != 0 and not gone:
+            raise StepFailed(f"signal {number} was not sent to {replica} (status {ended.code}): {ended.output.strip()[-300:]}")
+
+    def _slots(self) -> tuple[slots.Slot, ...]:
+        pods = self.api.get(_PODS.format(self._namespace))["items"]
+        return slots.remembered(self.place.slots, pods, self._deployment()["spec"]["replicas"])
+
+    def _deployment(self) -> dict[str, Any]:
+        return self.api.get(_DEPLOYMENT.format(self._namespace))
+
+    def close(self) -> None:
+        """Give up the connections to replicas that are kept between looks."""
+        self._readiness.close()
+
+    @contextmanager
+    def watched(self, ingress: str | None = None) -> Iterator[Endpoints]:
+        """Where users and observers reach the system, as long as the context lasts.
+
+        Args:
+            ingress: base URL of the edge; found from the cluster when None.
+
+        Raises:
+            TargetUnavailable: the edge has no address.
+        """
+        base = ingress or edge.address(self.api)
+        forwards = {name: Forward(partial(self._to, name, port)) for name, port in _WATCHERS.items()}
+        try:
+            yield Endpoints(
+                ingress=base, ca_file=self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
+                prometheus=forwards["prometheus"].url, alertmanager=forwards["alertmanager"].url,
+                # What no drill on this target asks yet.
+                mlflow="", database="", passfile=self.place.folder / "pgpass",
+            )  # fmt: skip
+        finally:
+            for forward in forwards.values():
+                forward.close()
+
+    def _to(self, name: str, port: int) -> socket:
+        try:
+            pods = self.api.get(f"/api/v1/namespaces/monitoring/pods?labelSelector=app.kubernetes.io%2Fname%3D{name}")["items"]
+        except TargetUnavailable as error:
+            raise ConnectionError(str(error)) from error
+        running = [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Running"]
+        if not running:
+            raise ConnectionError(f"no pod of {name} runs")
+        return self.api.connect("monitoring", running[0], port)
+
+
+def attach(home: Path) -> KubernetesTarget:
+    """The system of the cluster that was begun from a home.
+
+    Raises:
+        TargetUnavailable: none was, its cluster does not answer, or it holds no Deployment ml-api.
+    """
+    found = place.read(home)
+    if found is None:
+        raise TargetUnavailable(f"no system on a cluster was begun from {home}; run `sre up --target kubernetes`")
+    api = Api(found.kubeconfig, found.context)
+    api.get(_DEPLOYMENT.format(NAMESPACE))
+    return KubernetesTarget(found, api)
