@@ -77,8 +77,8 @@ def server_counts(url: str, start: float, end: float, track: str = "") -> Server
         track: `canary`, `control` or `stable`; all replicas when empty.
 
     Returns:
-        The counts, or None when Prometheus cannot answer, holds no sample before `start`, a replica was down all the time, or
-        nobody knows what one had counted before it was first scraped.
+        The counts, or None when Prometheus cannot answer, has scraped no replica before `start`, a replica was down all the
+        time, or nobody knows what one had counted before it was first scraped.
     """
     start, end = round(start, 3), round(end, 3)
     carried = {"job": "serving"} | ({"track": track} if track else {})
@@ -100,7 +100,8 @@ def server_counts(url: str, start: float, end: float, track: str = "") -> Server
         counted = increments(of, found, {}, start, fell)
     except Gap:
         return None
-    before = ([one.at for one in values if one.at <= start] for values in found.values())
+    # A scrape without the counter counts too: nothing was asked of that replica yet.
+    before = ([at for at in ats if at <= start] for ats in scraped.values())
     first = min((ats[-1] for ats in before if ats), default=end)
     last = max((values[-1].at for values in found.values()), default=start)
     if counted.unknown or not first <= start < last:

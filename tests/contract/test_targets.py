@@ -81,7 +81,7 @@ def _whole(place: Place) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
-def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> KubernetesTarget:
+def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesTarget]:
     """The overlay `dev` on the test cluster, left there: applying it again changes nothing."""
     api = Api(str(cluster.kubeconfig), None)
     where = Where(tmp_path_factory.mktemp("home"), str(cluster.kubeconfig), api.context, "dev")
@@ -89,7 +89,8 @@ def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
     # Other pods: the kubelet waits long before it begins a container again that was killed several times of late.
     for change in ("restart", "status"):
         cluster.run("rollout", change, "deployment", "ml-api", "-n", "ml-system")
-    return system
+    yield system
+    system.close()
 
 
 def require(place: Place, capability: Capability) -> None:

@@ -324,6 +324,7 @@ def past(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         up("older", "b", "11", 30), requests("older", "b", "200", (30, 50), (40, 60)),
         began("older", "b", (30, 5), (40, 5)),
         up("fresh", "a", "11", 30), requests("fresh", "a", "200", (30, 0), (40, 23)), began("fresh", "a", (30, 25), (40, 25)),
+        up("unasked", "a", "1111"), requests("unasked", "a", "200", (30, 4), (40, 9)),
         up("missed", "a", "1101"), requests("missed", "a", "200", (10, 5), (20, 7), (40, 11)),
         up("ends", "a", "1110"), requests("ends", "a", "200", (10, 5), (20, 7), (30, 9)),
         up("ends", "b", "1111"), requests("ends", "b", "200", (10, 0), (20, 0), (30, 1), (40, 90)),
@@ -347,6 +348,8 @@ def past(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         ("older", None),
         # The span has to begin after the first scrape, also of processes that began within it.
         ("fresh", None),
+        # A process that was scraped before anybody asked it counts from zero.
+        ("unasked", (9, 0, 0, 40)),
         # A failed scrape in between costs nothing. At the end it ends the counts of all, and without one before there are none.
         ("missed", (4, 0, 0, 40)),
         ("ends", (2 + 1, 0, 0, 30)),
