@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sre.targets.local.certificates import Authority
+from sre.targets.certificates import Authority
 from tests import servers
 from tests.cluster import find_program
 from tests.sre.targets.local.ports import free_port

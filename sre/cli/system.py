@@ -45,14 +45,14 @@ def up(
     """Begin the system on this machine, or join the one that runs: nginx, API replicas, a PostgreSQL cluster, MLflow, Prometheus,
     Alertmanager. The first time it also trains a model. Ctrl-C ends what was begun. With --target kubernetes, apply an overlay to
     a cluster and wait until all of it runs; Ctrl-C only ends the waiting."""  # noqa: D205, D209 - one paragraph of help
-    from sre.targets.local import target
-
     settings = Settings()
     if target_name == "kubernetes":
         if replicas is not None:
             raise UsageError("--replicas is for the local target; the overlay says how many replicas a cluster has")
         _up_cluster(settings, overlay, meant, build=images == "build", as_json=as_json)
         return
+    from sre.targets.local import target
+
     with output.progress() as narrator:
         system, begun = target.up(
             settings.home, settings.tools, replicas=replicas or settings.replicas, synchronous=synchronous,
@@ -109,12 +109,12 @@ def down(
 ) -> None:
     """End the system of this machine, also after its supervisor was killed. Data stay unless purged. With --target kubernetes,
     delete the system's namespaces, and with them its data."""  # noqa: D205, D209 - one paragraph of help
-    from sre.targets.local import target
-
     settings = Settings()
     if target_name == "kubernetes":
         _down_cluster(settings, meant, purge=purge, as_json=as_json)
         return
+    from sre.targets.local import target
+
     left = target.down(settings.home, purge=purge)
     if as_json:
         output.document("sre.down/1", {"home": str(settings.home), "purged": purge, "ended_by_force": left})
@@ -140,13 +140,13 @@ def _down_cluster(settings: Settings, meant: str | None, *, purge: bool, as_json
 
 def status(target_name: TargetName = "local", as_json: AsJson = False) -> None:
     """Show every service: state, process, restarts, and what its check last saw; and every member of the database cluster."""
-    from sre.targets.local import processes, state
-    from sre.targets.local.members import LocalDatabase
-
     settings = Settings()
     if target_name == "kubernetes":
         _status_of_cluster(settings, as_json=as_json)
         return
+    from sre.targets.local import processes, state
+    from sre.targets.local.members import LocalDatabase
+
     current = state.read(settings.home)
     if current is None:
         raise TargetUnavailable(f"no system runs in {settings.home}; run `sre up`")

@@ -12,13 +12,11 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from sre.targets.certificates import Authority
 
 Values = dict[tuple[str, str], dict[str, str]]
 
@@ -35,7 +33,6 @@ _SERVERS = {
 }
 _VALID = timedelta(days=365)
 _RENEW_BEFORE = timedelta(days=30)
-_PEM = serialization.Encoding.PEM
 
 
 def render(existing: Iterable[Mapping[str, Any]] = ()) -> tuple[dict[str, Any], ...]:
@@ -87,10 +84,12 @@ def _certificates(have: Values) -> Values:
     names = [*((place, "authority") for place in NAMESPACES), *(("data", server) for server in _SERVERS)]
     if all(name in have for name in names) and all(_lasts(have["data", server]["tls.crt"]) for server in _SERVERS):
         return {name: have[name] for name in names}
-    authority = _Authority()
-    made: Values = {(place, "authority"): {"ca.crt": authority.pem} for place in NAMESPACES}
+    authority = Authority("ml-system authority", _VALID)
+    made: Values = {(place, "authority"): {"ca.crt": authority.pem.decode()} for place in NAMESPACES}
     for server, hosts in _SERVERS.items():
-        made["data", server] = authority.issue(hosts)
+        # Members of a cluster show it to one another too.
+        certificate, key = authority.issue(hosts[0], client=True, hosts=hosts)
+        made["data", server] = {"tls.crt": certificate.decode(), "tls.key": key}
     return made
 
 
@@ -110,60 +109,3 @@ def _object(place: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:
         "type": "Opaque",
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
     }
-
-
-class _Authority:
-    """Signs the certificates of one cluster's servers."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ml-system authority")])
-        self._certificate = (
-            self._begin(self._name, self._key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_key_usage(signs_certificates=True), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    @property
-    def pem(self) -> str:
-        """Its own certificate."""
-        return self._certificate.public_bytes(_PEM).decode()
-
-    def issue(self, hosts: tuple[str, ...]) -> dict[str, str]:
-        """Certificate and private key of a server that may also show it to others of its kind."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = [*map(x509.DNSName, hosts), x509.IPAddress(ip_address("127.0.0.1"))]
-        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        certificate = (
-            self._begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])]), key)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-        private = key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        return {"tls.crt": certificate.public_bytes(_PEM).decode(), "tls.key": private.decode()}
-
-    def _begin(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + _VALID)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
-        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip

@@ -16,7 +16,7 @@ from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from sre.errors import CannotRun
-from sre.targets.local.certificates import Authority
+from sre.targets.certificates import Authority
 from sre.targets.local.files import give_to, run_as, secret, write_private
 from sre.targets.local.layout import MEMBERS, Layout, number_of
 from sre.targets.local.programs import find

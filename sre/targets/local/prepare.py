@@ -12,7 +12,7 @@ from typing import Any
 
 from sre.config import PROJECT
 from sre.errors import CannotRun
-from sre.targets.local.certificates import Authority
+from sre.targets.certificates import Authority
 from sre.targets.local.database import all_roles
 from sre.targets.local.files import secret, write_private
 from sre.targets.local.layout import ARMS, MEMBERS, Layout

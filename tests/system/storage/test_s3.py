@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sre.targets.local.certificates import Authority
+from sre.targets.certificates import Authority
 from system.errors import StorageError
 from system.storage.objects import InvalidKey, ObjectMissing, ObjectStore, open_store
 from system.storage.s3 import S3Store, read_rules

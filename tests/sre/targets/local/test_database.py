@@ -18,8 +18,8 @@ from psycopg.conninfo import make_conninfo
 from yaml import safe_load
 
 from sre.errors import CannotRun
+from sre.targets.certificates import Authority
 from sre.targets.local import database, prepare
-from sre.targets.local.certificates import Authority
 from sre.targets.local.files import run_as, secret, write_private
 from sre.targets.local.interpreter import patroni
 from sre.targets.local.layout import MEMBERS, Layout

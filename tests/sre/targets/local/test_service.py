@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sre.targets.local.certificates import Authority
+from sre.targets.certificates import Authority
 from sre.targets.local.layout import Layout
 from sre.targets.local.service import answers, base_environment, checker
 

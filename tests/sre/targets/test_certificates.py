@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sre.targets.local.certificates import Authority
+from sre.targets.certificates import Authority
 
 
 @pytest.fixture(scope="module")

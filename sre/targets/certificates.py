@@ -1,7 +1,8 @@
-"""A certificate authority that lives for one start: it signs what the system needs, and its key is never written."""
+"""A certificate authority that lives for one start: it signs what a system needs, and its key is never written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -10,16 +11,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_VALID = timedelta(days=30)
 _PEM = serialization.Encoding.PEM
 
 
 class Authority:
-    """Signs certificates for this machine's names."""
+    """Signs certificates of servers.
 
-    def __init__(self) -> None:
+    Args:
+        name: its common name.
+        valid: how long its own certificate and those that it signs are.
+    """
+
+    def __init__(self, name: str = "local drill authority", valid: timedelta = timedelta(days=30)) -> None:
+        self._valid = valid
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local drill authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._certificate = (
             self._begin(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -32,11 +38,12 @@ class Authority:
         """The authority's own certificate."""
         return self._certificate.public_bytes(_PEM)
 
-    def issue(self, name: str, *, client: bool = False) -> tuple[bytes, str]:
-        """A certificate for a server on this machine.
+    def issue(self, name: str, *, client: bool = False, hosts: Sequence[str] = ("localhost",)) -> tuple[bytes, str]:
+        """A certificate for a server.
 
         Args:
             name: its common name.
+            hosts: names by which it is asked, besides 127.0.0.1.
             client: whether it may also show it to other servers, as members of a cluster do.
 
         Returns:
@@ -44,7 +51,7 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
-        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        names = [*map(x509.DNSName, hosts), x509.IPAddress(ip_address("127.0.0.1"))]
         certificate = (
             self._begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -66,7 +73,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + _VALID)
+            .not_valid_after(now + self._valid)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
 
