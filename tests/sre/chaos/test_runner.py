@@ -79,7 +79,7 @@ def test_an_experiment_that_went_well_says_what_it_changed(target: MemoryTarget,
 
 def test_after_a_run_nothing_is_bound(target: MemoryTarget, ledger: Ledger, tmp_path: Path, monkeypatch: Any) -> None:
     runner.run(EXPERIMENTS / "alerting.json", target, ledger, tmp_path, REPLICA)
-    monkeypatch.setenv(attach.TARGET_VARIABLE, "kubernetes:x")
+    monkeypatch.setenv(attach.TARGET_VARIABLE, "elsewhere:x")
     with pytest.raises(Exception, match="is not known"):
         attach.current()
 
