@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         ingress: base URL at which users reach the kubernetes target; found from its Gateway when not set.
         image_build: command that builds an image, with {tag}, {dockerfile} and {context}; when not set, images are taken as they
             are.
+        node_power_off, node_cut, node_kubelet: commands with {node} that switch a node off, pull its cable, end its kubelet; for
+            kind `docker stop {node}`. Each has a second one with `_undo` that takes it back; drills that lack them cannot run.
     """
 
     model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="forbid")
@@ -54,3 +56,9 @@ class Settings(BaseSettings):
     context: str | None = None
     ingress: str | None = None
     image_build: str | None = None
+    node_power_off: str | None = None
+    node_power_off_undo: str | None = None
+    node_cut: str | None = None
+    node_cut_undo: str | None = None
+    node_kubelet: str | None = None
+    node_kubelet_undo: str | None = None

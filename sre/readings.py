@@ -49,6 +49,25 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """One node of a cluster, as the cluster's control plane knows it: a lost one is noticed there after most of a minute.
+
+    Attributes:
+        name: of the node.
+        ready: its agent reports.
+        open: it takes new pods.
+        replicas: serving replicas on it.
+        others: whatever else runs on it, as `namespace/pod`.
+    """
+
+    name: str
+    ready: bool
+    open: bool
+    replicas: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """How traffic is split while there is a canary.
 

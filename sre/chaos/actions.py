@@ -6,10 +6,11 @@ from sre.chaos.attach import current
 from sre.errors import UsageError
 from sre.faults.base import Fault
 from sre.faults.database import named
-from sre.faults.process import KillReplica, PauseReplica
+from sre.faults.node import lost
+from sre.faults.process import KillReplica, PauseReplica, RollOut
 from sre.targets.base import Target
 
-__all__ = ["break_database", "kill_replica", "pause_replica", "undo_all"]
+__all__ = ["break_database", "kill_replica", "lose_node", "pause_replica", "roll_replicas", "undo_all"]
 
 
 def kill_replica(replica: str) -> dict[str, str | float]:
@@ -31,6 +32,23 @@ def break_database(kind: str, member: str) -> dict[str, str | float]:
     """
     target, _ = current()
     return _inject(named(target, kind, member))
+
+
+def lose_node(how: str, node: str) -> dict[str, str | float]:
+    """Lose a node of the cluster.
+
+    Args:
+        how: one of `sre.faults.node.KINDS`, for example `power-off`.
+        node: its name.
+    """
+    target, _ = current()
+    return _inject(lost(target, node, how))
+
+
+def roll_replicas() -> dict[str, str | float]:
+    """Replace every serving replica, one after another."""
+    target, _ = current()
+    return _inject(RollOut(target))
 
 
 def undo_all() -> list[str]:

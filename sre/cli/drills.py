@@ -49,30 +49,37 @@ def drill(
     chosen = [catalog.drill(name) for name in names]
     options = Options(duration, rate, seed, replica, "store" if place == "store" else "off_site")
     with output.progress() as narrator, output.interruptible(narrator.change):
-        if target_name == "kubernetes":
-            from sre.targets.kubernetes import deploy
-            from sre.targets.kubernetes.place import read
-
-            found = read(settings.home)
-            deploy.check_context("" if found is None else found.context, meant)
-        run_on = session.on_cluster if target_name == "kubernetes" else session.on_running
-        finished = run_on(settings, chosen, name="-".join(names), options=options, narrator=narrator)
+        _check_meant(settings, target_name, meant)
+        finished = session.on_running(settings, target_name, chosen, name="-".join(names), options=options, narrator=narrator)
     _finish(finished, as_json=as_json)
+
+
+def _check_meant(settings: Settings, target_name: str, meant: str | None) -> None:
+    if target_name == "kubernetes":
+        from sre.targets.kubernetes import deploy
+        from sre.targets.kubernetes.place import read
+
+        found = read(settings.home)
+        deploy.check_context("" if found is None else found.context, meant)
 
 
 def gameday(
     duration: Duration = None,
     keep: Annotated[bool, typer.Option(help="Leave the system running afterwards.")] = False,
     seed: Seed = 1,
+    target_name: TargetName = "local",
+    meant: Meant = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin the system if none runs, train, serve, load, break, back up, restore, and judge every promise. About six minutes."""
+    """Begin the system if none runs, train, serve, load, break, back up, restore, and judge every promise. About six minutes.
+    With --target kubernetes, on the system that runs there: whatever of it that target can do."""  # noqa: D205, D209 - one paragraph of help
     from sre.drills import session
     from sre.drills.base import Options
 
     settings = Settings()
     with output.progress() as narrator, output.interruptible(narrator.change):
-        finished = session.gameday(settings, options=Options(duration, None, seed), keep=keep, narrator=narrator)
+        _check_meant(settings, target_name, meant)
+        finished = session.gameday(settings, target_name, options=Options(duration, None, seed), keep=keep, narrator=narrator)
     _finish(finished, as_json=as_json)
 
 

@@ -215,10 +215,14 @@ class Drill(ABC):
             return "no fault: the load is the test"
         injection = runner.run(
             EXPERIMENTS / self.experiment, context.target, context.ledger, context.folder,
-            {"replica": context.options.replica}, ran=context.ran,
+            self.variables(context), ran=context.ran,
         )  # fmt: skip
         context.note(fault=injection.fault, fault_at=injection.at)
         return f"{injection.fault}   undo: {injection.undo}"
+
+    def variables(self, context: Context) -> dict[str, str]:
+        """Values for the experiment's configuration."""
+        return {"replica": context.options.replica}
 
     def prove_injected(self, context: Context) -> str:
         """See the fault from outside."""

@@ -25,9 +25,11 @@ from sre.drills.database_faults import (
     DatabaseStandbyLost,
     DatabaseSwitchover,
 )
+from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
 from sre.drills.restore import Restore
+from sre.drills.rolling_update import RollingUpdate
 from sre.drills.training import Training
 from sre.errors import UsageError
 
@@ -36,6 +38,7 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
+        RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
@@ -43,9 +46,9 @@ DRILLS: dict[str, type[Drill]] = {
     )
 }  # fmt: skip
 
-# One of each kind: together they judge every promise, in minutes. The other faults are drills of their own.
+# One of each kind: together they judge every promise, in minutes, as far as a target can. Other faults are drills of their own.
 GAME_DAY: tuple[type[Drill], ...] = (
-    Training, PeakLoad, PodRecovery, Alerting, DatabaseRecovery, CanaryWrongClasses, Restore,
+    Training, PeakLoad, PodRecovery, Alerting, RollingUpdate, NodeRecovery, DatabaseRecovery, CanaryWrongClasses, Restore,
 )  # fmt: skip
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Protocol
 
 from sre.config import Settings
 from sre.drills import run
 from sre.drills.base import Drill, Options
 from sre.drills.catalog import GAME_DAY
 from sre.drills.world import World
+from sre.targets.base import Capability, Target
 from sre.targets.local import target
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
+
+TargetName = Literal["local", "kubernetes"]
 
 
 class Narrator(run.Narrator, Protocol):
@@ -22,8 +26,26 @@ class Narrator(run.Narrator, Protocol):
         ...
 
 
-def on_running(
-    settings: Settings, drills: Sequence[Drill], *, name: str, options: Options, narrator: run.Narrator
+@contextmanager
+def running(settings: Settings, where: TargetName) -> Iterator[tuple[Target, World]]:
+    """The system that runs on this machine, or that `sre up --target kubernetes` left on a cluster, and who watches it.
+
+    Raises:
+        TargetUnavailable: none runs.
+    """
+    if where == "local":
+        system = target.attach(settings.home, settings.tools)
+        yield system, World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))
+        return
+    from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415 - slow to import
+
+    on_cluster = kubernetes.attach(settings.home)
+    with on_cluster.watched(settings.ingress) as endpoints:
+        yield on_cluster, World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
+
+
+def on_running(  # noqa: PLR0913 - what the command line says
+    settings: Settings, where: TargetName, drills: Sequence[Drill], *, name: str, options: Options, narrator: run.Narrator
 ) -> run.Finished:
     """Run drills against the system that runs.
 
@@ -31,42 +53,44 @@ def on_running(
         TargetUnavailable: none runs.
         CannotRun: the signing key cannot be used.
     """
-    system = target.attach(settings.home, settings.tools)
-    world = World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))
-    return run.run(
-        drills, system, world, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
-        narrator=narrator,
-    )  # fmt: skip
+    with running(settings, where) as (system, world):
+        return _run(settings, drills, system, world, name, options, narrator)
 
 
-def on_cluster(
-    settings: Settings, drills: Sequence[Drill], *, name: str, options: Options, narrator: run.Narrator
-) -> run.Finished:
-    """The same on the cluster that `sre up --target kubernetes` left a system on."""
-    from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415 - slow to import
-
-    system = kubernetes.attach(settings.home)
-    with system.watched(settings.ingress) as endpoints:
-        world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
-        return run.run(
-            drills, system, world, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
-            narrator=narrator,
-        )  # fmt: skip
-
-
-def gameday(settings: Settings, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:
-    """Run the drills of a game day, on a system begun for it unless one runs already.
+def gameday(settings: Settings, where: TargetName, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:
+    """Run the drills of a game day: on a cluster on the system there, here on one that is begun for it unless one runs already.
 
     Args:
         settings: where everything lies.
+        where: the target.
         options: for every drill.
         keep: leave a system that was begun here running.
         narrator: is told of everything.
     """
-    _, begun = target.up(settings.home, settings.tools, replicas=settings.replicas, say=narrator.change)
+    begun = False
+    if where == "local":
+        _, begun = target.up(settings.home, settings.tools, replicas=settings.replicas, say=narrator.change)
     try:
-        return on_running(settings, [kind() for kind in GAME_DAY], name="gameday", options=options, narrator=narrator)
+        with running(settings, where) as (system, world):
+            drills = of_game_day(system.capabilities)
+            if left := [kind.name for kind in GAME_DAY if kind not in map(type, drills)]:
+                narrator.change(f"target {where} cannot do {', '.join(left)}")
+            return _run(settings, drills, system, world, "gameday", options, narrator)
     finally:
         if begun and not keep:
             narrator.change("ending the system that was begun for this game day")
             target.down(settings.home)
+
+
+def of_game_day(capabilities: Collection[Capability]) -> list[Drill]:
+    """The drills of a game day that a target can do, new ones."""
+    return [kind() for kind in GAME_DAY if kind.needs <= set(capabilities)]
+
+
+def _run(  # noqa: PLR0913, PLR0917 - as above
+    settings: Settings, drills: Sequence[Drill], system: Target, world: World, name: str, options: Options, narrator: run.Narrator
+) -> run.Finished:
+    return run.run(
+        drills, system, world, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
+        narrator=narrator,
+    )  # fmt: skip

@@ -17,6 +17,8 @@ from sre.targets.base import DatabaseCluster, Target
 
 LEDGER_NAME = "ledger.jsonl"
 READY_WITHIN_S = 90.0
+# It boots, its agent reports, and its network is set up.
+NODE_WITHIN_S = 180.0
 # A member that starts from nothing copies the primary's data first.
 WHOLE_WITHIN_S = 120.0
 
@@ -39,6 +41,22 @@ def _await_ready(target: Target, arguments: Mapping[str, str]) -> None:
         if target.clock.now() > deadline:
             raise UndoIncomplete(f"{arguments['replica']} was not ready within {READY_WITHIN_S:.0f} s (last seen: {current})")
         target.clock.sleep(0.2)
+
+
+def _await_replicas(target: Target, _: Mapping[str, str]) -> None:
+    for replica in target.replicas():
+        _await_ready(target, {"replica": replica.name})
+
+
+def _bring_node_back(target: Target, arguments: Mapping[str, str]) -> None:
+    name = arguments["node"]
+    target.nodes.bring_back(name, arguments["how"])
+    deadline = target.clock.now() + NODE_WITHIN_S
+    while (node := next((one for one in target.nodes.all() if one.name == name), None)) is None or not (node.ready and node.open):
+        if target.clock.now() > deadline:
+            raise UndoIncomplete(f"{name} was not ready within {NODE_WITHIN_S:.0f} s (last seen: {node})")
+        target.clock.sleep(1.0)
+    _await_replicas(target, arguments)
 
 
 def _await_database(target: Target, _: Mapping[str, str]) -> None:
@@ -95,6 +113,8 @@ def _end_canary(target: Target, _: Mapping[str, str]) -> None:
 ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "resume": _resume,
     "await-ready": _await_ready,
+    "await-replicas": _await_replicas,
+    "bring-node-back": _bring_node_back,
     "await-database": _await_database,
     "thaw": _repaired(lambda database, member: database.thaw(member)),
     "bring-back": _repaired(lambda database, member: database.bring_back(member)),

@@ -1,4 +1,4 @@
-"""Faults of one serving replica."""
+"""Faults of serving replicas, and their replacement in good order."""
 
 from __future__ import annotations
 
@@ -50,3 +50,24 @@ class PauseReplica:
     def inject(self) -> None:
         """Freeze it."""
         self.target.pause(self.replica)
+
+
+@dataclass(frozen=True, slots=True)
+class RollOut:
+    """Replace every replica, one after another. There is nothing to take back; the undo waits until it is over."""
+
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "rolling update of every replica"
+
+    @property
+    def undo(self) -> Undo:
+        """Wait for the platform."""
+        return Undo("await-replicas", {}, "wait until every replica is ready")
+
+    def inject(self) -> None:
+        """Begin it."""
+        self.target.roll_out()

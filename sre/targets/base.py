@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sre.clock import Clock
 from sre.errors import UsageError
-from sre.readings import Alert, LoadPlan, Member, Replica, ServerCounts, Split
+from sre.readings import Alert, LoadPlan, Member, Node, Replica, ServerCounts, Split
 
 
 class Capability(StrEnum):
@@ -25,6 +25,8 @@ class Capability(StrEnum):
     TRAINING = "training"
     DATABASE_CLUSTER = "database-cluster"
     WEIGHTS = "weights"
+    NODES = "nodes"
+    ROLLOUTS = "rollouts"
 
 
 class Load(Protocol):
@@ -128,6 +130,30 @@ class DatabaseCluster(Protocol):
         ...
 
 
+class Nodes(Protocol):
+    """The nodes that replicas run on, and the ways in which a drill may lose one; see `faults.node.KINDS`."""
+
+    def all(self) -> tuple[Node, ...]:
+        """All nodes, by name."""
+        ...
+
+    def check(self, how: str) -> None:
+        """Whether a node can be lost in this way and be brought back.
+
+        Raises:
+            CannotRun: not here; the message names what is missing.
+        """
+        ...
+
+    def lose(self, node: str, how: str) -> None:
+        """Lose a node. Raises UsageError for an unknown name, StepFailed when it was not done."""
+        ...
+
+    def bring_back(self, node: str, how: str) -> None:
+        """Take that back. Has no effect on a node that is not lost; returns before the node is ready again."""
+        ...
+
+
 class Router(Protocol):
     """A second version beside the one in production, its control, and who gets how much of the traffic.
 
@@ -216,6 +242,15 @@ class Target(Protocol):
     @property
     def router(self) -> Router:
         """Who splits the traffic. Raises CannotRun on a target without the capability."""
+        ...
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes. Raises CannotRun on a target without the capability."""
+        ...
+
+    def roll_out(self) -> None:
+        """Begin to replace every replica in good order, as a release does. Raises CannotRun without the capability."""
         ...
 
     def kill(self, replica: str) -> None:

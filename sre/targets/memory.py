@@ -20,6 +20,7 @@ from sre.measure.quantiles import quantile
 from sre.measure.samples import RECORDS_NAME, SAMPLE, Failure, Recording, write_header
 from sre.readings import Alert, LoadPlan, Replica, ServerCounts
 from sre.targets.base import Capability, DatabaseCluster, Load
+from sre.targets.nodes import MemoryNodes
 from sre.targets.routing import CANARY, MemoryRouter
 from sre.targets.simulation import (
     INGRESS_PATIENCE_S,
@@ -71,6 +72,8 @@ class Behaviour:
         router_works: False: it refuses every change.
         canary_startup_s: until a canary and its control are ready, s.
         canary_failing: share of the canary's answers that are a 500.
+        node_noticed_s: until what was on a lost node begins elsewhere, s.
+        node_carries: what else runs on the first node, as `namespace/pod`.
     """
 
     replicas: int = 3
@@ -95,6 +98,8 @@ class Behaviour:
     router_works: bool = True
     canary_startup_s: float = 4.0
     canary_failing: float = 0.0
+    node_noticed_s: float = 50.0
+    node_carries: tuple[str, ...] = ()
 
 
 class _Source(Protocol):
@@ -114,7 +119,7 @@ class MemoryTarget:
     """
 
     name = "memory"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.ROLLOUTS})
     handle = None
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
@@ -127,6 +132,7 @@ class MemoryTarget:
         ]
         self._sources: list[_Source] = []
         self._router = MemoryRouter(self.clock, self.behaviour)
+        self._nodes = MemoryNodes(self.clock, self.behaviour, self._replicas)
 
     @property
     def settle_s(self) -> float:
@@ -152,6 +158,11 @@ class MemoryTarget:
         """Who splits the traffic."""
         return self._router
 
+    @property
+    def nodes(self) -> MemoryNodes:
+        """The nodes that its replicas are on."""
+        return self._nodes
+
     def replicas(self) -> tuple[Replica, ...]:
         """All replicas, by name."""
         now = self.clock.now()
@@ -162,13 +173,10 @@ class MemoryTarget:
 
     def kill(self, replica: str) -> None:
         """End it; a new process begins by itself. Raises StepFailed when there is no process to kill."""
-        found, process = self._process(replica)
+        found, _ = self._process(replica)
         if self.behaviour.faults_work:
-            now = self.clock.now()
-            process.thaw(now)
-            process.died = now
-            born = now + self.behaviour.restart_s
-            found.processes.append(Process(process.pid + _FIRST_PID, born, born + self.behaviour.startup_s))
+            now, born = self.clock.now(), self.clock.now() + self.behaviour.restart_s
+            found.replace(now, born, born + self.behaviour.startup_s)
 
     def pause(self, replica: str) -> None:
         """Freeze it. Raises StepFailed when there is no process to freeze."""
@@ -180,6 +188,14 @@ class MemoryTarget:
         """End a pause. Raises StepFailed when there is no process."""
         _, process = self._process(replica)
         process.thaw(self.clock.now())
+
+    def roll_out(self) -> None:
+        """Each replica ends once its successor is ready, one after another."""
+        if self.behaviour.faults_work:
+            ready = self.clock.now()
+            for replica in self._replicas:
+                ready += self.behaviour.restart_s + self.behaviour.startup_s
+                replica.replace(ready, ready, ready)
 
     def answers(self, traffic: Traffic) -> Answers:
         """What becomes of requests if nothing else is changed."""

@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 
 INGRESS_PATIENCE_S = 2.0  # before the ingress asks another replica
 REFUSED_S = 0.001  # a connection that nobody accepts
+_NEXT_PID = 100  # so far from the one before it
 _BEGAN, _WALL = 1000.0, 1_767_268_800.0
 
 
@@ -81,6 +82,13 @@ class SimulatedReplica:
     def current(self, now: float) -> Process | None:
         """The process that there is, ready or not."""
         return next((process for process in self.processes if process.born <= now < process.died), None)
+
+    def replace(self, at: float, born: float, ready: float) -> None:
+        """Its process ends, and the next begins and gets ready: monotonic s each."""
+        last = self.processes[-1]
+        last.thaw(at)
+        last.died = at
+        self.processes.append(Process(last.pid + _NEXT_PID, born, ready))
 
     def ready(self, now: float) -> bool:
         """Whether it answers."""

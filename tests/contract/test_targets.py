@@ -174,6 +174,33 @@ def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(plac
     assert sorted(member.role for member in members) == ["primary", "standby", "sync_standby"]
 
 
+def test_a_target_has_the_nodes_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
+    if Capability.NODES not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="no nodes to lose; use target kubernetes"):
+            _ = place.target.nodes
+        return
+    nodes = place.target.nodes.all()
+    assert [node.name for node in nodes] == sorted(node.name for node in nodes)
+    assert all(node.ready and node.open for node in nodes)
+    assert sorted(name for node in nodes for name in node.replicas) == ["serving-1", "serving-2", "serving-3"]
+    for change in (place.target.nodes.lose, place.target.nodes.bring_back):
+        with pytest.raises(UsageError, match=f"'node-99' does not exist; there are {nodes[0].name}, "):
+            change("node-99", "drain")
+    # A node that is not lost is not changed.
+    place.target.nodes.bring_back(nodes[0].name, "drain")
+    assert place.target.nodes.all() == nodes
+
+
+def test_a_rollout_replaces_every_replica(place: Place) -> None:
+    if Capability.ROLLOUTS not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="use target kubernetes"):
+            place.target.roll_out()
+        return
+    before = {replica.identity for replica in place.target.replicas()}
+    place.target.roll_out()
+    place.wait_for(lambda: place.whole() and before.isdisjoint(one.identity for one in place.target.replicas()), within=180.0)
+
+
 MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "bring_back", "cut", "refuse_writes", "allow_writes", "hold_back",
                   "catch_up", "switch_over")  # fmt: skip
 

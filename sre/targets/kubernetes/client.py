@@ -7,10 +7,9 @@ the request.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from socket import socket
-from threading import Lock
 from typing import Any
 
 import websocket
@@ -82,9 +81,7 @@ class Api:
         settings.retries = False
         self.context: str = context or current["name"]
         self._client = client.ApiClient(settings)
-        # The library's streams change their client while they connect, so they get one of their own, one at a time.
-        self._streams = client.CoreV1Api(client.ApiClient(settings))
-        self._one = Lock()
+        self._settings = settings
 
     def find(self, path: str) -> dict[str, Any] | None:
         """The object or list at a path of the API, None when there is none.
@@ -92,19 +89,11 @@ class Api:
         Raises:
             TargetUnavailable: the API server does not answer, or refuses.
         """
-        try:
-            answer = self._client.call_api(
-                *self._client.param_serialize("GET", path, auth_settings=["BearerToken"]), _request_timeout=ANSWER_WITHIN_S
-            )
-            body = answer.read()  # type: ignore[no-untyped-call]
-        except (ApiException, HTTPError, OSError) as error:
-            raise TargetUnavailable(
-                f"cluster {self.context} did not answer GET {path}: {error}; see `kubectl get --raw`"
-            ) from error
-        if answer.status == 404:
+        status, body = self._ask("GET", path)
+        if status == 404:
             return None
-        if answer.status != 200:
-            raise TargetUnavailable(f"cluster {self.context} refused GET {path}: {answer.status} {body[:200]!r}")
+        if status != 200:
+            raise TargetUnavailable(f"cluster {self.context} refused GET {path}: {status} {body[:200]!r}")
         found: dict[str, Any] = json.loads(body)
         return found
 
@@ -115,6 +104,36 @@ class Api:
             raise TargetUnavailable(f"cluster {self.context} has nothing at {path}; run `sre up --target kubernetes`")
         return found
 
+    def change(self, method: str, path: str, body: Mapping[str, Any]) -> int:
+        """Change an object; a PATCH is merged into it.
+
+        Returns:
+            The status: 2xx, 404 when there is no such object, 429 when it may not be changed just now.
+
+        Raises:
+            StepFailed: another answer.
+            TargetUnavailable: the API server does not answer.
+        """
+        status, answer = self._ask(method, path, body)
+        if status >= 300 and status not in (404, 429):
+            raise StepFailed(f"cluster {self.context} refused {method} {path}: {status} {answer[:200]!r}")
+        return status
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        try:
+            answer = self._client.call_api(
+                *self._client.param_serialize(
+                    method, path, header_params={"Content-Type": kind}, body=body, auth_settings=["BearerToken"]
+                ),
+                _request_timeout=ANSWER_WITHIN_S,
+            )
+            return answer.status, answer.read()  # type: ignore[no-untyped-call]
+        except (ApiException, HTTPError, OSError) as error:
+            raise TargetUnavailable(
+                f"cluster {self.context} did not answer {method} {path}: {error}; see `kubectl get --raw`"
+            ) from error
+
     def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Ended:
         """Run a command in a container, without a shell.
 
@@ -122,11 +141,10 @@ class Api:
             StepFailed: it cannot be begun: no such pod, or its container does not run.
         """
         try:
-            with self._one:
-                under_way = stream.stream(
-                    self._streams.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=list(command),
-                    stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False, _request_timeout=ANSWER_WITHIN_S,
-                )  # fmt: skip
+            under_way = stream.stream(
+                self._streams().connect_get_namespaced_pod_exec, pod, namespace, container=container, command=list(command),
+                stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False, _request_timeout=ANSWER_WITHIN_S,
+            )  # fmt: skip
         except (ApiException, websocket.WebSocketException, OSError) as error:
             raise StepFailed(f"{command[0]} cannot be run in {container} of pod {pod}: {_words(error)}") from error
         try:
@@ -146,14 +164,15 @@ class Api:
             OSError: there is none; whether the port listens shows only when it is used.
         """
         try:
-            with self._one:
-                forward = stream.portforward(
-                    self._streams.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
-                )
+            forward = stream.portforward(self._streams().connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
         except (ApiException, websocket.WebSocketException) as error:
             raise ConnectionError(_words(error)) from error
         found: socket = forward.socket(port)
         return found
+
+    def _streams(self) -> client.CoreV1Api:
+        # The library's streams change their client while they connect; one that waits for a lost node may not keep the others.
+        return client.CoreV1Api(client.ApiClient(self._settings))
 
 
 def _exit_code(status: str) -> int | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from socket import socket
 
 PATH = "/health/ready"
 ANSWER_WITHIN_S = 1.0
+# More than there are replicas, also while as many are on their way out.
+POOL = 64
 
 Connect = Callable[[str], socket]
 
@@ -24,21 +26,32 @@ class Readiness:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._kept: dict[tuple[str, str], _Connection] = {}
+        self._asked: dict[tuple[str, str], Future[bool]] = {}
+        self._pool = ThreadPoolExecutor(POOL)
 
     def ask(self, replicas: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
         """Whether each answers 200 just now; all are asked at once, and none is waited for longer than a second.
+
+        One that has not answered by then is not asked again before it has: the way to a lost node keeps who asks for longer.
 
         Args:
             replicas: pod and identity of each. A pod whose container was replaced gets a new connection.
         """
         for gone in self._kept.keys() - set(replicas):
-            self._kept.pop(gone).close()
-        asked = [self._kept.setdefault(one, _Connection(one[0], self._connect)) for one in replicas]
-        with ThreadPoolExecutor(max(len(asked), 1)) as pool:
-            return tuple(pool.map(_Connection.ready, asked))
+            # Not before it has answered, if it was asked: the thread that asks uses the connection.
+            self._pool.submit(_close, self._kept.pop(gone), self._asked.pop(gone, None))
+        for one in replicas:
+            connection = self._kept.setdefault(one, _Connection(one[0], self._connect))
+            if one not in self._asked:
+                self._asked[one] = self._pool.submit(connection.ready)
+        done, _ = wait([self._asked[one] for one in replicas], timeout=ANSWER_WITHIN_S)
+        answers = tuple(self._asked[one] in done and self._asked[one].result() for one in replicas)
+        self._asked = {one: asked for one, asked in self._asked.items() if not asked.done()}
+        return answers
 
     def close(self) -> None:
         """Give up the connections that are kept."""
+        self._pool.shutdown(cancel_futures=True)
         while self._kept:
             self._kept.popitem()[1].close()
 
@@ -70,3 +83,9 @@ class _Connection(http.client.HTTPConnection):
                 self.close()
             return 0 if isinstance(error, TimeoutError) else None
         return answer.status
+
+
+def _close(connection: _Connection, asked: Future[bool] | None) -> None:
+    if asked is not None:
+        wait([asked])
+    connection.close()

@@ -10,13 +10,15 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-from sre.clock import Clock, SystemClock
+from sre.clock import Clock, SystemClock, iso
+from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Endpoints, Replica
-from sre.targets.base import Capability, DatabaseCluster, Router
+from sre.targets.base import Capability, DatabaseCluster, Nodes, Router
 from sre.targets.kubernetes import edge, place, slots
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.forward import Forward
+from sre.targets.kubernetes.nodes import NO_COMMANDS, Commands, KubernetesNodes
 from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.readiness import Readiness
 
@@ -53,16 +55,18 @@ class KubernetesTarget:
         where: what was begun there.
         api: of the cluster.
         namespace: of the serving replicas.
+        commands: that lose a node and bring it back; see `nodes.KubernetesNodes`.
     """
 
     name = "kubernetes"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS})
 
-    def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE) -> None:
+    def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE, commands: Commands = NO_COMMANDS) -> None:
         self.place = where
         self.clock: Clock = SystemClock()
         self.api = api
         self._namespace = namespace
+        self._nodes = KubernetesNodes(api, self.clock, commands, self._slots)
         self._readiness = Readiness(lambda pod: api.connect(namespace, pod, PORT))
 
     @property
@@ -102,6 +106,18 @@ class KubernetesTarget:
     def router(self) -> Router:
         """Not yet."""
         raise CannotRun("the kubernetes target does not split traffic; use target local")
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes of the cluster."""
+        return self._nodes
+
+    def roll_out(self) -> None:
+        """Restart the Deployment as `kubectl rollout restart` does: its template gets the time, so that every pod is old."""
+        stamp = {"kubectl.kubernetes.io/restartedAt": iso(self.clock.wall())}
+        changed = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
+        if self.api.change("PATCH", _DEPLOYMENT.format(self._namespace), changed) != 200:
+            raise StepFailed("the Deployment ml-api is not there; run `sre up --target kubernetes`")
 
     def kill(self, replica: str) -> None:
         """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""
@@ -184,4 +200,10 @@ def attach(home: Path) -> KubernetesTarget:
         raise TargetUnavailable(f"no system on a cluster was begun from {home}; run `sre up --target kubernetes`")
     api = Api(found.kubeconfig, found.context)
     api.get(_DEPLOYMENT.format(NAMESPACE))
-    return KubernetesTarget(found, api)
+    settings = Settings()
+    commands = {
+        "power-off": (settings.node_power_off, settings.node_power_off_undo),
+        "cut": (settings.node_cut, settings.node_cut_undo),
+        "kubelet": (settings.node_kubelet, settings.node_kubelet_undo),
+    }
+    return KubernetesTarget(found, api, commands=commands)

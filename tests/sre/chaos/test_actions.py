@@ -75,3 +75,27 @@ def test_a_fault_that_changes_nothing_still_reports_so_somebody_else_must_see_it
     target.behaviour = Behaviour(faults_work=False)
     assert actions.kill_replica("serving-2")["fault"] == "SIGKILL serving-2"
     assert target.replicas()[1].ready
+
+
+def test_a_node_is_lost_by_its_name(target: MemoryTarget, ledger: Ledger) -> None:
+    assert actions.lose_node("drain", "node-2") == {
+        "fault": "drain of node-2",
+        "at": target.clock.now(),
+        "undo": "let node-2 take pods again",
+    }
+    assert not target.nodes.all()[1].open
+    assert actions.undo_all() == ["let node-2 take pods again"]
+    assert ledger.pending() == []
+
+
+def test_an_unknown_node_gets_no_undo_that_could_never_succeed(ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="node 'node-9' does not exist"):
+        actions.lose_node("drain", "node-9")
+    assert ledger.entries() == []
+
+
+def test_every_replica_is_replaced(target: MemoryTarget, ledger: Ledger) -> None:
+    assert actions.roll_replicas()["fault"] == "rolling update of every replica"
+    assert [entry.undo.action for entry in ledger.pending()] == ["await-replicas"]
+    target.clock.sleep(20.0)
+    assert [replica.restarts for replica in target.replicas()] == [1, 1, 1]

@@ -10,14 +10,29 @@ from sre.drills import session
 from sre.drills.base import Options
 from sre.drills.pod_recovery import PodRecovery
 from sre.errors import TargetUnavailable
+from sre.targets.local.target import LocalTarget
+from sre.targets.memory import MemoryTarget
 
 if TYPE_CHECKING:
     from .conftest import Watcher
 
 
-def test_drills_need_a_system_that_runs_and_leave_no_evidence_without_one(tmp_path: Path, watcher: Watcher) -> None:
+@pytest.mark.parametrize("where", ["local", "kubernetes"])
+def test_drills_need_a_system_that_runs_and_leave_no_evidence_without_one(
+    tmp_path: Path, watcher: Watcher, where: session.TargetName
+) -> None:
     settings = Settings(home=tmp_path / "home", tools=tmp_path / "tools", evidence=tmp_path / "evidence")
-    with pytest.raises(TargetUnavailable, match="; run `sre up`"):
-        session.on_running(settings, [PodRecovery()], name="test", options=Options(), narrator=watcher)
+    with pytest.raises(TargetUnavailable, match="; run `sre up"):
+        session.on_running(settings, where, [PodRecovery()], name="test", options=Options(), narrator=watcher)
     assert not settings.evidence.exists()
     assert watcher.drills == []
+
+
+def test_a_game_day_is_what_a_target_can_do() -> None:
+    assert [drill.name for drill in session.of_game_day(LocalTarget.capabilities)] == [
+        "training", "peak-load", "pod-recovery", "alerting", "database-recovery", "canary-wrong-classes", "restore",
+    ]  # fmt: skip
+    assert [drill.name for drill in session.of_game_day(MemoryTarget.capabilities)] == [
+        "peak-load", "pod-recovery", "alerting", "rolling-update", "node-recovery", "canary-wrong-classes",
+    ]  # fmt: skip
+    assert session.of_game_day(()) == [drill for drill in session.of_game_day(()) if not drill.needs]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from sre.faults.base import Fault, Undo
 from sre.faults.ledger import ACTIONS
-from sre.faults.process import KillReplica, PauseReplica
+from sre.faults.process import KillReplica, PauseReplica, RollOut
 from sre.targets.memory import MemoryTarget
 
 
@@ -28,5 +28,5 @@ def test_a_pause_says_what_it_does_and_how_it_ends() -> None:
 
 def test_every_undo_is_one_that_the_ledger_knows() -> None:
     target = MemoryTarget()
-    for fault in (KillReplica(target, "serving-1"), PauseReplica(target, "serving-1")):
+    for fault in (KillReplica(target, "serving-1"), PauseReplica(target, "serving-1"), RollOut(target)):
         assert fault.undo.action in ACTIONS

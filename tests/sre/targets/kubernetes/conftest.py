@@ -20,13 +20,17 @@ __all__ = ["cluster", "kubectl"]
 
 
 class Served(ThreadingHTTPServer):
-    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status."""
+    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status.
+
+    Changes are remembered as method, path and body.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, Any] = {}
+        self.changes: list[tuple[str, str, Any]] = []
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.objects.get(path, 404)
@@ -43,6 +47,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
+
+    def do_PATCH(self) -> None:
+        self._change()
+
+    def do_POST(self) -> None:
+        self._change()
+
+    def _change(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.changes.append((self.command, self.path, body))
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         return

@@ -62,11 +62,34 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 
 
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
-    assert system.capabilities == {Capability.REPLICAS, Capability.ALERTS}
+    assert system.capabilities == {Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS}
+    with pytest.raises(CannotRun, match="set SRE_NODE_POWER_OFF and SRE_NODE_POWER_OFF_UNDO"):
+        system.nodes.check("power-off")
     with pytest.raises(CannotRun, match="use target local"):
         _ = system.database
     with pytest.raises(CannotRun, match="use target local"):
         _ = system.router
+
+
+def test_a_rollout_makes_every_pod_old(system: KubernetesTarget, served: Served) -> None:
+    system.roll_out()
+    ((method, path, body),) = served.changes
+    assert (method, path) == ("PATCH", DEPLOYMENT)
+    assert list(body["spec"]["template"]["metadata"]["annotations"]) == ["kubectl.kubernetes.io/restartedAt"]
+    del served.objects[DEPLOYMENT]
+    with pytest.raises(StepFailed, match="the Deployment ml-api is not there"):
+        system.roll_out()
+
+
+def test_commands_for_nodes_come_from_the_settings(
+    system: KubernetesTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRE_NODE_CUT", "cut {node}")
+    monkeypatch.setenv("SRE_NODE_CUT_UNDO", "join {node}")
+    attached = target.attach(system.place.home)
+    attached.nodes.check("cut")
+    with pytest.raises(CannotRun, match="SRE_NODE_KUBELET"):
+        attached.nodes.check("kubelet")
 
 
 def test_the_description_names_cluster_images_and_versions(system: KubernetesTarget, served: Served) -> None:
