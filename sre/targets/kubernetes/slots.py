@@ -42,7 +42,7 @@ def assign(before: Mapping[str, str], pods: Sequence[Mapping[str, Any]], wanted:
     """Give every pod a slot.
 
     A pod keeps its own. A new one takes the lowest slot that is free, oldest pod first. Slots up to `wanted` exist also while no
-    pod fills them; more exist while there are more pods, as during a rolling update.
+    pod fills them; more exist while there are more pods, as during a rolling update, and no longer.
 
     Args:
         before: pods by the name of their slot, as this function left them the last time.
@@ -53,7 +53,11 @@ def assign(before: Mapping[str, str], pods: Sequence[Mapping[str, Any]], wanted:
     filled = {name: pod for name, pod in before.items() if pod in there}
     new = sorted(there.keys() - filled.values(), key=lambda name: (there[name]["metadata"]["creationTimestamp"], name))
     for pod in new:
-        filled[next(name for name in map(_name, count(1)) if name not in filled)] = pod
+        filled[_free(filled)] = pod
+    if len(filled) <= wanted:
+        # A rolling update is over: who began beside those that it replaced takes the place of one of them.
+        for beyond in sorted(filled.keys() - set(map(_name, range(1, wanted + 1)))):
+            filled[_free(filled)] = filled.pop(beyond)
     names = sorted({*filled, *map(_name, range(1, wanted + 1))}, key=lambda name: int(name.rpartition("-")[2]))
     return tuple(_slot(name, there.get(filled.get(name, ""))) for name in names)
 
@@ -81,6 +85,10 @@ def _parsed(text: str, file: Path) -> dict[str, str]:
         return {str(name): str(pod) for name, pod in json.loads(text or "{}").items()}
     except (ValueError, AttributeError) as error:
         raise TargetUnavailable(f"{file} is damaged ({error}); delete it, and replicas are named anew") from error
+
+
+def _free(filled: Mapping[str, str]) -> str:
+    return next(name for name in map(_name, count(1)) if name not in filled)
 
 
 def _name(number: int) -> str:
