@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from sre.drills import loaded, replicas
@@ -78,7 +77,7 @@ class NodeRecovery(Drill):
             return Judgement(())
         seconds = replicas.seconds_to_full_service(case.facts)
         verdict = recovery(promise("node-recovery"), seconds, watched=case.facts["watched"], event="full service")
-        judged = _judged(case, of_watchers=[verdict])
+        judged = _judged(case, verdict)
         return Judgement(judged.verdicts, (*judged.findings, *replicas.noticed(case, seconds)))
 
 
@@ -121,12 +120,13 @@ class NodeDrain(NodeRecovery):
 
     def judge(self, case: Case) -> Judgement:
         """That no request failed."""
-        return _judged(case, of_users=[replicas.unnoticed(case)])
+        return _judged(case, replicas.unnoticed(case))
 
 
-def _judged(case: Case, *, of_users: Sequence[Verdict] = (), of_watchers: Sequence[Verdict] = ()) -> Judgement:
+def _judged(case: Case, verdict: Verdict) -> Judgement:
+    # Neither is one that a late generator overturns: a request that left late and was answered did not fail.
     others = case.facts.get("others", ())
     counted = not any(pod.startswith(PROMETHEUS) for pod in others)
-    judged = loaded.judgement(case, of_users, of_watchers, may_stop=True, counted=counted)
+    judged = loaded.judgement(case, [], [verdict], may_stop=True, counted=counted)
     along = [f"also on {case.facts['node']}: {', '.join(others)}"] if others else []
     return Judgement(judged.verdicts, (*judged.findings, *along))

@@ -10,6 +10,8 @@ from socket import socket
 
 PATH = "/health/ready"
 ANSWER_WITHIN_S = 1.0
+GRACE_S = 0.2  # in which who was not answered in time says so
+MADE_WITHIN_S = 3.0
 # More than there are replicas, also while as many are on their way out.
 POOL = 64
 
@@ -32,7 +34,8 @@ class Readiness:
     def ask(self, replicas: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
         """Whether each answers 200 just now; all are asked at once, and none is waited for longer than a second.
 
-        One that has not answered by then is not asked again before it has: the way to a lost node keeps who asks for longer.
+        The way to a lost node keeps who asks for longer: such a replica is asked again once that has ended, and not waited for. The
+        first connection to a replica has more time.
 
         Args:
             replicas: pod and identity of each. A pod whose container was replaced gets a new connection.
@@ -40,11 +43,11 @@ class Readiness:
         for gone in self._kept.keys() - set(replicas):
             # Not before it has answered, if it was asked: the thread that asks uses the connection.
             self._pool.submit(_close, self._kept.pop(gone), self._asked.pop(gone, None))
-        for one in replicas:
-            connection = self._kept.setdefault(one, _Connection(one[0], self._connect))
-            if one not in self._asked:
-                self._asked[one] = self._pool.submit(connection.ready)
-        done, _ = wait([self._asked[one] for one in replicas], timeout=ANSWER_WITHIN_S)
+        now = [one for one in replicas if one not in self._asked]
+        asked = [self._kept.setdefault(one, _Connection(one[0], self._connect)) for one in now]
+        limit = ANSWER_WITHIN_S + GRACE_S if all(connection.made for connection in asked) else MADE_WITHIN_S
+        self._asked |= {one: self._pool.submit(connection.ready) for one, connection in zip(now, asked, strict=True)}
+        done, _ = wait([self._asked[one] for one in now], timeout=limit)
         answers = tuple(self._asked[one] in done and self._asked[one].result() for one in replicas)
         self._asked = {one: asked for one, asked in self._asked.items() if not asked.done()}
         return answers
@@ -60,9 +63,11 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, pod: str, connect: Connect) -> None:
         super().__init__(pod, timeout=ANSWER_WITHIN_S)
         self._connect = connect
+        self.made = False
 
     def connect(self) -> None:
         self.sock = self._connect(self.host)
+        self.made = True
         self.sock.settimeout(ANSWER_WITHIN_S)
 
     def ready(self) -> bool:

@@ -111,3 +111,24 @@ def test_who_does_not_answer_in_time_is_not_ready_and_is_asked_anew(readiness: R
 def test_who_cannot_be_connected_to_is_not_ready(readiness: Readiness) -> None:
     assert readiness.ask([("gone", "1"), ("a", "1")]) == (False, True)
     assert readiness.ask([]) == ()
+
+
+def test_who_keeps_waiting_while_connecting_holds_up_the_others_once_only(servers: dict[str, _Server]) -> None:
+    opened, asked = Event(), []
+
+    def connect(pod: str) -> socket.socket:
+        asked.append(pod)
+        if pod == "b":
+            opened.wait(30)
+        return socket.create_connection(servers[pod].server_address[:2])
+
+    readiness = Readiness(connect)
+    both = [("a", "1"), ("b", "1")]
+    assert readiness.ask(both) == (True, False)
+    for _ in range(20):
+        assert readiness.ask(both) == (True, False)
+    # It is still the first attempt that waits.
+    assert asked == ["a", "b"] or asked == ["b", "a"]
+    opened.set()
+    readiness.ask([("a", "1")])
+    readiness.close()
