@@ -34,8 +34,8 @@ class Readiness:
     def ask(self, replicas: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
         """Whether each answers 200 just now; all are asked at once, and none is waited for longer than a second.
 
-        The way to a lost node keeps who asks for longer: such a replica is asked again once that has ended, and not waited for. The
-        first connection to a replica has more time.
+        The way to a lost node keeps who asks for longer: such a replica is asked again once that has ended, and not waited for.
+        The first connection to a replica has more time.
 
         Args:
             replicas: pod and identity of each. A pod whose container was replaced gets a new connection.
