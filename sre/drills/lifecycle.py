@@ -11,6 +11,9 @@ from sre.evidence.schema import DrillRecord, FaultRecord, StepRecord
 from sre.promises import promise
 from sre.verdict import Outcome, combine
 
+# The cluster deletes what was on a node once that is back, and Prometheus asks for names anew.
+COUNTED_WITHIN_S = 60.0
+
 Tell = Callable[[StepRecord], None]
 
 
@@ -151,9 +154,16 @@ def _collect(context: Context) -> None:
     if "load_from" not in context.facts:
         return
     clock = context.target.clock
+    ended, deadline = clock.wall(), clock.now() + COUNTED_WITHIN_S
     context.say("waiting for the servers' counters to be scraped")
     clock.sleep(context.observers.settle_s)
-    counts = context.observers.server_counts(context.facts["load_from"], clock.wall())
+    while True:
+        counts = context.observers.server_counts(context.facts["load_from"], clock.wall())
+        if counts is None or counts.end >= ended or clock.now() > deadline:
+            break
+        # Prometheus still looks for a replica that is gone for good, and what that one counts meanwhile nobody knows.
+        context.say(f"waiting for counters until the end of the load, {ended - counts.end:.0f} s of it left")
+        clock.sleep(context.observers.settle_s)
     context.note(
         server_counts=None if counts is None else asdict(counts),
         scrape_s=context.observers.settle_s / 2,
