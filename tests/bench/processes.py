@@ -48,7 +48,7 @@ class Tree:
         with log.open("ab") as out:
             self._root = subprocess.Popen(
                 list(command.arguments), cwd=command.folder, env={**os.environ, **command.environment}, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=out, start_new_session=True, preexec_fn=lambda: os.nice(NICENESS),  # noqa: PLW1509 - no threads here
+                stdout=out, stderr=out, start_new_session=True, preexec_fn=_give_way,  # noqa: PLW1509 - no threads here
             )  # fmt: skip
         self._seen: dict[int, psutil.Process] = {}
 
@@ -75,6 +75,13 @@ class Tree:
                 process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._root.wait(STOP_WITHIN_S)
+
+
+def _give_way() -> None:
+    os.nice(NICENESS)
+    # Where the kernel shares by session first, niceness counts only within one; each of these has its own.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
 
 
 def family(pid: int) -> list[psutil.Process]:
