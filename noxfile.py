@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / "bin"
 LOCK = ROOT / "requirements" / "main.lock"
 STAMP = VENV / "locked"
+ADDONS = "storage,metrics,gateway,minio"  # of the cluster that SRE_CLUSTER begins
 IMAGES = ("serving", "training", "mlflow", "postgres")  # that hold Python packages, each with a lock of its own
 
 # The CPU build: training needs no more. On Linux and x86-64 it has a name and an index of its own, because the build that goes by
@@ -97,6 +99,38 @@ def manifests(session: nox.Session) -> None:
     ready(session)
     judged = ("tests/manifests", "tests/sre/judges/manifests")
     session.run(str(BIN / "python"), "-m", "pytest", *judged, *session.posargs, external=True)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Run on a cluster what needs one: tests and every drill. SRE_CLUSTER begins and ends one, KUBECONFIG names one."""
+    ready(session, programs=True)
+    command = shlex.split(os.environ.get("SRE_CLUSTER", ""))
+    if command:
+        _begin_cluster(session, command)
+    elif "KUBECONFIG" not in os.environ:
+        session.error("no cluster: set KUBECONFIG to one, or SRE_CLUSTER to a command that begins one")
+    try:
+        sre(session, "up", "--target", "kubernetes")
+        session.run(str(BIN / "python"), "-m", "pytest", "-m", "cluster", *session.posargs, external=True)
+        sre(session, "gameday", "--target", "kubernetes")
+        sre(session, "drill", "node-drain", "node-cut", "--target", "kubernetes")
+        sre(session, "down", "--target", "kubernetes", "--purge")
+    finally:
+        if command:
+            session.run(*command, "down", external=True)
+
+
+def _begin_cluster(session: nox.Session, command: list[str]) -> None:
+    told = str(session.run(*command, "up", "--addons", ADDONS, silent=True, external=True))
+    session.env["KUBECONFIG"] = next(line.partition("KUBECONFIG=")[2] for line in told.splitlines() if "KUBECONFIG=" in line)
+    settings = {
+        "IMAGE_BUILD": ("build", "-t", "{tag}", "-f", "{dockerfile}", "{context}"),
+        "NODE_POWER_OFF": ("stop-node", "{node}"), "NODE_POWER_OFF_UNDO": ("start-node", "{node}"),
+        "NODE_CUT": ("cut-node", "{node}"), "NODE_CUT_UNDO": ("join-node", "{node}"),
+    }  # fmt: skip
+    for name, arguments in settings.items():
+        session.env[f"SRE_{name}"] = os.environ.get(f"SRE_{name}") or shlex.join([*command, *arguments])
 
 
 @nox.session
