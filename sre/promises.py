@@ -75,6 +75,8 @@ PROMISES: tuple[Promise, ...] = (
             ("peak-load",), "high-error-rate", _RELEASE),
     Promise("availability", "99.9 % of requests are served, while a replica is lost", _AT_LEAST, 0.999, Unit.RATIO, 5000,
             ("pod-recovery",), "high-error-rate", _RELEASE),
+    Promise("scale-out", "replicas follow the load: 3 to 20, one more in 30 s, one less in 5 min", _BELOW, 1.0, Unit.COUNT, 1,
+            ("scale-out",), "high-latency", _RELEASE),
     Promise("pod-recovery", "a killed replica serves again in under 30 s", _BELOW, 30.0, Unit.SECONDS, 1,
             ("pod-recovery",), "low-replica-count", _RELEASE),
     Promise("node-recovery", "what was on a lost node serves again elsewhere in under 2 min", _BELOW, 120.0, Unit.SECONDS, 1,

@@ -68,6 +68,22 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """How many replicas there are, and how many the autoscaler wants.
+
+    Attributes:
+        wanted: by the autoscaler just now.
+        ready: that serve.
+        least, most: between which it may choose.
+    """
+
+    wanted: int
+    ready: int
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """How traffic is split while there is a canary.
 

@@ -30,6 +30,7 @@ from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
 from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
+from sre.drills.scale_out import ScaleOut
 from sre.drills.training import Training
 from sre.errors import UsageError
 
@@ -38,7 +39,7 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
-        RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
+        ScaleOut, RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
@@ -48,7 +49,8 @@ DRILLS: dict[str, type[Drill]] = {
 
 # One of each kind: together they judge every promise, in minutes, as far as a target can. Other faults are drills of their own.
 GAME_DAY: tuple[type[Drill], ...] = (
-    Training, PeakLoad, PodRecovery, Alerting, RollingUpdate, NodeRecovery, DatabaseRecovery, CanaryWrongClasses, Restore,
+    Training, PeakLoad, PodRecovery, Alerting, ScaleOut, RollingUpdate, NodeRecovery,
+    DatabaseRecovery, CanaryWrongClasses, Restore,
 )  # fmt: skip
 
 

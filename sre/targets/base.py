@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sre.clock import Clock
 from sre.errors import UsageError
-from sre.readings import Alert, LoadPlan, Member, Node, Replica, ServerCounts, Split
+from sre.readings import Alert, LoadPlan, Member, Node, Replica, Scale, ServerCounts, Split
 
 
 class Capability(StrEnum):
@@ -27,6 +27,7 @@ class Capability(StrEnum):
     WEIGHTS = "weights"
     NODES = "nodes"
     ROLLOUTS = "rollouts"
+    SCALING = "scaling"
 
 
 class Load(Protocol):
@@ -251,6 +252,10 @@ class Target(Protocol):
 
     def roll_out(self) -> None:
         """Begin to replace every replica in good order, as a release does. Raises CannotRun without the capability."""
+        ...
+
+    def scale(self) -> Scale:
+        """How many replicas there are and should be. Raises CannotRun on a target without the capability."""
         ...
 
     def kill(self, replica: str) -> None:

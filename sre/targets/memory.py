@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from sre.errors import CannotRun, StepFailed, UsageError
 from sre.measure.quantiles import quantile
-from sre.measure.samples import RECORDS_NAME, SAMPLE, Failure, Recording, write_header
-from sre.readings import Alert, LoadPlan, Replica, ServerCounts
+from sre.readings import Alert, LoadPlan, Replica, Scale, ServerCounts
 from sre.targets.base import Capability, DatabaseCluster, Load
+from sre.targets.generator import MemoryLoad
 from sre.targets.nodes import MemoryNodes
 from sre.targets.routing import CANARY, MemoryRouter
 from sre.targets.simulation import (
@@ -39,6 +38,7 @@ ALERT = "LowReplicaCount"
 RUNBOOK = "https://runbooks.invalid/low-replica-count.md"
 EVALUATION_S = 1.0  # between a scrape and the alert rule that reads it
 LOOKBACK_S = 30.0  # how far before a span its first scrape may lie
+MOST = 20  # replicas, for the autoscaler
 _FIRST_PID = 100
 
 
@@ -74,6 +74,9 @@ class Behaviour:
         canary_failing: share of the canary's answers that are a 500.
         node_noticed_s: until what was on a lost node begins elsewhere, s.
         node_carries: what else runs on the first node, as `namespace/pod`.
+        scale_to: replicas that the autoscaler wants under load.
+        scale_up_s, scale_down_s: until it wants one more or one less, s.
+        scaled_ready: False: those that it adds never get ready.
     """
 
     replicas: int = 3
@@ -100,6 +103,10 @@ class Behaviour:
     canary_failing: float = 0.0
     node_noticed_s: float = 50.0
     node_carries: tuple[str, ...] = ()
+    scale_to: int = 5
+    scale_up_s: float = 30.0
+    scale_down_s: float = 300.0
+    scaled_ready: bool = True
 
 
 class _Source(Protocol):
@@ -119,7 +126,7 @@ class MemoryTarget:
     """
 
     name = "memory"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.ROLLOUTS})
+    capabilities = frozenset(Capability) - {Capability.BACKUPS, Capability.TRAINING, Capability.DATABASE_CLUSTER}
     handle = None
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
@@ -131,6 +138,7 @@ class MemoryTarget:
             for number in range(1, self.behaviour.replicas + 1)
         ]
         self._sources: list[_Source] = []
+        self._load: MemoryLoad | None = None
         self._router = MemoryRouter(self.clock, self.behaviour)
         self._nodes = MemoryNodes(self.clock, self.behaviour, self._replicas)
 
@@ -197,6 +205,15 @@ class MemoryTarget:
                 ready += self.behaviour.restart_s + self.behaviour.startup_s
                 replica.replace(ready, ready, ready)
 
+    def scale(self) -> Scale:
+        """As if each load were of the size that wants `scale_to` replicas; those that it adds serve nobody."""
+        least, now = len(self._replicas), self.clock.now()
+        began, ended = self._load.span if self._load else (now, now)
+        grown = min(self.behaviour.scale_to - least, int((min(now, ended) - began) / self.behaviour.scale_up_s))
+        shrunk = int(max(0.0, now - ended) / self.behaviour.scale_down_s)
+        wanted = least + max(0, grown - shrunk)
+        return Scale(wanted, wanted if self.behaviour.scaled_ready else least, least, MOST)
+
     def answers(self, traffic: Traffic) -> Answers:
         """What becomes of requests if nothing else is changed."""
         became = answers(self._replicas, traffic, self.router.arms, self.router.chosen(traffic.sent))
@@ -205,7 +222,7 @@ class MemoryTarget:
 
     def start_load(self, plan: LoadPlan, folder: Path) -> Load:
         """Begin sending; see `targets.base.Observers`."""
-        load = MemoryLoad(self, plan, folder)
+        self._load = load = MemoryLoad(self, plan, folder)
         self._sources.append(load)
         return load
 
@@ -279,88 +296,3 @@ class MemoryTarget:
         if process is None:
             raise StepFailed(f"{name} has no process just now; it is being started again")
         return found, process
-
-
-class MemoryLoad:
-    """A load on a memory target, with a recording as a real generator would leave it. Made by `MemoryTarget.start_load`."""
-
-    def __init__(self, target: MemoryTarget, plan: LoadPlan, folder: Path) -> None:
-        behaviour = target.behaviour
-        self._target, self._plan, self._folder = target, plan, folder
-        self._cpu, self._generator = behaviour.cpu, behaviour.generator
-        self._started, self._started_wall = target.clock.now(), target.clock.wall()
-        chance = np.random.default_rng(plan.seed)
-        # As `sre.load.schedule` plans it, which this layer may not import.
-        count = chance.poisson(plan.rate * plan.seconds)
-        planned = self._started + np.sort(chance.uniform(0.0, plan.seconds, count))
-        service = chance.gamma(4.0, behaviour.service_s / 4.0, count)
-        self.traffic = Traffic(planned, planned + behaviour.late_s, service, chance.random(count) < behaviour.failing)
-        self._planned = count
-        if self._generator != "sends":
-            self.traffic = self.traffic.first(0)
-        self._written = False
-
-    def running(self) -> bool:
-        """Whether it still sends or waits for answers."""
-        if self._written or self._generator == "dead":
-            return False
-        now = self._target.clock.now()
-        return now < self._started + self._plan.seconds or now < self._end()
-
-    def progress(self) -> str:
-        """For example `12,034 requests, 3 failed`."""
-        records = self._records(self._sent())
-        records = records[records["done"] <= self._target.clock.now()]
-        return f"{len(records):,} requests, {np.count_nonzero(records['failure']):,} failed"
-
-    def stop(self) -> None:
-        """End it now; the answers under way are waited for. Idempotent.
-
-        Raises:
-            StepFailed: the generator was to die without a recording.
-        """
-        if self._generator == "dead":
-            raise StepFailed("the load generator died without a recording; last words: none")
-        if self._written:
-            return
-        clock = self._target.clock
-        stopped = clock.now() < self._started + self._plan.seconds
-        if stopped:
-            self.traffic = self._sent()
-        if stopped and self._generator == "sends":
-            self._planned = len(self.traffic.planned)
-        self._write(stopped=stopped)
-
-    def wait(self) -> None:
-        """Move on to the schedule's end. Raises as `stop` does."""
-        self._target.clock.sleep(self._end() - self._target.clock.now())
-        self.stop()
-
-    def _sent(self) -> Traffic:
-        return self.traffic.first(int(np.searchsorted(self.traffic.planned, self._target.clock.now())))
-
-    def _end(self) -> float:
-        return max(self._started + self._plan.seconds, float(self._records(self.traffic)["done"].max(initial=0.0)))
-
-    def _records(self, traffic: Traffic) -> npt.NDArray[np.void]:
-        became = self._target.answers(traffic)
-        records = np.zeros(len(traffic.planned), dtype=SAMPLE)
-        records["planned"], records["sent"] = traffic.planned, traffic.sent
-        records["done"], records["status"] = became.done, became.status
-        records["failure"] = np.where(became.status == 200, Failure.NONE, Failure.STATUS)
-        return records
-
-    def _write(self, *, stopped: bool) -> None:
-        clock = self._target.clock
-        sending = min(clock.now() - self._started, self._plan.seconds)
-        records = self._records(self.traffic)
-        clock.sleep(float(records["done"].max(initial=0.0)) - clock.now())
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / RECORDS_NAME).write_bytes(records.tobytes())
-        recording = Recording(
-            rate=self._plan.rate, seconds=self._plan.seconds, seed=self._plan.seed, started=self._started,
-            started_wall=self._started_wall, ended=clock.now(), cpu_seconds=self._cpu * sending, planned=self._planned,
-            stopped=stopped, tool="memory",
-        )  # fmt: skip
-        write_header(self._folder, recording)
-        self._written = True

@@ -191,6 +191,16 @@ def test_a_target_has_the_nodes_that_it_promises_or_says_that_it_has_none(place:
     assert place.target.nodes.all() == nodes
 
 
+def test_a_target_with_an_autoscaler_says_how_many_replicas_it_wants(place: Place) -> None:
+    if Capability.SCALING not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="no autoscaler; use target kubernetes"):
+            place.target.scale()
+        return
+    scale = place.target.scale()
+    assert scale.least <= scale.wanted <= scale.most
+    assert scale.ready >= 3
+
+
 def test_a_rollout_replaces_every_replica(place: Place) -> None:
     if Capability.ROLLOUTS not in place.target.capabilities:
         with pytest.raises(CannotRun, match="use target kubernetes"):

@@ -13,7 +13,7 @@ from typing import Any
 from sre.clock import Clock, SystemClock, iso
 from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
-from sre.readings import Endpoints, Replica
+from sre.readings import Endpoints, Replica, Scale
 from sre.targets.base import Capability, DatabaseCluster, Nodes, Router
 from sre.targets.kubernetes import edge, place, slots
 from sre.targets.kubernetes.client import Api
@@ -24,6 +24,7 @@ from sre.targets.kubernetes.readiness import Readiness
 
 NAMESPACE = "ml-system"
 _DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/ml-api"
+_AUTOSCALER = "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers/ml-api"
 _PODS = "/api/v1/namespaces/{}/pods?labelSelector=app.kubernetes.io%2Fname%3Dml-api%2Ctrack%3Dstable"
 PORT = 5000
 # Of k8s/base/monitoring/prometheus.yml, and of backendRequest in k8s/base/edge/route.yaml.
@@ -59,7 +60,7 @@ class KubernetesTarget:
     """
 
     name = "kubernetes"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING})
 
     def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE, commands: Commands = NO_COMMANDS) -> None:
         self.place = where
@@ -118,6 +119,18 @@ class KubernetesTarget:
         changed = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
         if self.api.change("PATCH", _DEPLOYMENT.format(self._namespace), changed) != 200:
             raise StepFailed("the Deployment ml-api is not there; run `sre up --target kubernetes`")
+
+    def scale(self) -> Scale:
+        """Of the Deployment and its HorizontalPodAutoscaler. Raises CannotRun where the overlay has none."""
+        scaler = self.api.find(_AUTOSCALER.format(self._namespace))
+        if scaler is None:
+            raise CannotRun("nothing scales ml-api here; apply an overlay with the component autoscale")
+        return Scale(
+            wanted=scaler.get("status", {}).get("desiredReplicas", 0),
+            ready=self._deployment().get("status", {}).get("readyReplicas", 0),
+            least=scaler["spec"].get("minReplicas", 1),
+            most=scaler["spec"]["maxReplicas"],
+        )
 
     def kill(self, replica: str) -> None:
         """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""

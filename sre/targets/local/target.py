@@ -19,7 +19,7 @@ import httpx
 
 from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
-from sre.readings import Endpoints, Replica
+from sre.readings import Endpoints, Replica, Scale
 from sre.targets.base import Capability, Nodes
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
@@ -117,6 +117,10 @@ class LocalTarget:
     def roll_out(self) -> None:
         """Its replicas take a new model without being replaced."""
         raise CannotRun("the local target does not replace its replicas one by one; use target kubernetes")
+
+    def scale(self) -> Scale:
+        """It has as many replicas as it was begun with."""
+        raise CannotRun("the local target has no autoscaler; use target kubernetes")
 
     @property
     def router(self) -> LocalRouter:

@@ -8,14 +8,15 @@ from sre.drills.world import World
 from sre.errors import UsageError
 from sre.load.worker import LocustLoad
 from sre.targets.base import Capability, Load, Observers, Router, Target, check_shares
+from sre.targets.generator import MemoryLoad
 from sre.targets.local.router import LocalRouter
 from sre.targets.local.target import LocalTarget
-from sre.targets.memory import MemoryLoad, MemoryTarget
+from sre.targets.memory import MemoryTarget
 from sre.targets.routing import MemoryRouter
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights"]
+    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "rollouts", "scaling"]
     assert [str(capability) for capability in Capability] == names
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
-from sre.readings import Replica
+from sre.readings import Replica, Scale
 from sre.targets.base import Capability
 from sre.targets.kubernetes import target
 from sre.targets.kubernetes.client import Api
@@ -62,7 +62,11 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 
 
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
-    assert system.capabilities == {Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS}
+    assert system.capabilities == {
+        Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING,
+    }  # fmt: skip
+    with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
+        system.scale()
     with pytest.raises(CannotRun, match="set SRE_NODE_POWER_OFF and SRE_NODE_POWER_OFF_UNDO"):
         system.nodes.check("power-off")
     with pytest.raises(CannotRun, match="use target local"):
@@ -79,6 +83,13 @@ def test_a_rollout_makes_every_pod_old(system: KubernetesTarget, served: Served)
     del served.objects[DEPLOYMENT]
     with pytest.raises(StepFailed, match="the Deployment ml-api is not there"):
         system.roll_out()
+
+
+def test_the_scale_is_that_of_the_autoscaler_and_the_deployment(system: KubernetesTarget, served: Served) -> None:
+    scaler = "/apis/autoscaling/v2/namespaces/ml-system/horizontalpodautoscalers/ml-api"
+    served.objects[scaler] = {"spec": {"minReplicas": 3, "maxReplicas": 6}, "status": {"desiredReplicas": 4}}
+    served.objects[DEPLOYMENT] |= {"status": {"readyReplicas": 3}}
+    assert system.scale() == Scale(wanted=4, ready=3, least=3, most=6)
 
 
 def test_commands_for_nodes_come_from_the_settings(
