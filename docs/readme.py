@@ -34,7 +34,7 @@ def main() -> int:
     record = newest[DRILL]
     machine = f"{record.environment['cores']} cores, {record.environment['memory_gb']:.0f} GB"
     peak = _drill(newest["peak-load"], "peak-load").facts["plan"]["seconds"]
-    measured = f"\nLast measured {iso(record.started)[:10]} on the local target: {machine}, load generator on the same cores, "
+    measured = f"\nLast measured {iso(record.started)[:10]} with {machine}, load generator and cluster on the same cores, "
     measured += f"peak-load for {peak:.0f} s.\nThe ten minutes of the promise: `sre drill peak-load --duration 10m`.\n"
     lines = text.run_text(record).splitlines()
     begin = next(index for index, line in enumerate(lines) if line.startswith(DRILL))

@@ -29,6 +29,7 @@ class Standing:
         promise: what is promised.
         drill: name of the drill.
         run: id of the newest run of that drill; None, like all that follows, when there is none.
+        target: that it ran on.
         at: when that run's drill ended, seconds since the epoch.
         outcome: of the promise in it: its verdict, and the steps that failed.
         verdict: None when the drill reached none.
@@ -38,6 +39,7 @@ class Standing:
     promise: Promise
     drill: str
     run: str | None = None
+    target: str | None = None
     at: float | None = None
     outcome: Outcome | None = None
     verdict: Verdict | None = None
@@ -126,7 +128,7 @@ def worst(rows: Iterable[Standing], now: float) -> list[Standing]:
 
 def promise_table(rows: Iterable[Standing], now: float) -> str:
     """The promises as a Markdown table, ending in a newline; what makes one red is named beside its value."""
-    lines = ["| promise | bound | last measured | evidence |", "| --- | --- | --- | --- |"]
+    lines = ["| promise | bound | last measured | on | evidence |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         promise, verdict = row.promise, row.verdict
         measured = "never" if verdict is None else show(verdict.measured, verdict.unit, verdict.comparison)
@@ -134,7 +136,7 @@ def promise_table(rows: Iterable[Standing], now: float) -> str:
             measured += f", {row.objective(now).removeprefix('red: ')}"
         bound = f"{promise.comparison} {show_bound(promise.bound, promise.unit)}"
         evidence = f"`{row.run}`" if row.run else ""
-        lines.append(f"| {promise.sentence.replace('|', chr(92) + '|')} | {bound} | {measured} | {evidence} |")
+        lines.append(f"| {promise.sentence.replace('|', chr(92) + '|')} | {bound} | {measured} | {row.target or ''} | {evidence} |")
     return "\n".join(lines) + "\n"
 
 
@@ -147,7 +149,9 @@ def _told(record: RunRecord, found: Mapping[tuple[str, str], Standing]) -> dict[
             continue
         outcome, verdict = _outcome(drill, row.promise)
         at = drill.started_wall + drill.ended - drill.started
-        new = row if row.run else replace(row, run=record.id, at=at, outcome=outcome, verdict=verdict)
+        new = row if row.run else replace(
+            row, run=record.id, target=record.target, at=at, outcome=outcome, verdict=verdict
+        )
         told[place] = replace(new, kept_at=at) if outcome is Outcome.KEPT and new.kept_at is None else new
     return told
 

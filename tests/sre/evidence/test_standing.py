@@ -181,20 +181,20 @@ def test_of_several_drills_the_one_that_proves_least_stands_for_the_promise(make
 def test_the_promise_table(make_verdict: Callable[..., Verdict]) -> None:
     run = "20260101T120000Z-gameday"
     kept = Standing(
-        promise=promise("pod-recovery"), drill="pod-recovery", run=run, at=0.0, outcome=Outcome.KEPT, verdict=make_verdict(),
-        kept_at=0.0,
+        promise=promise("pod-recovery"), drill="pod-recovery", run=run, target="local", at=0.0, outcome=Outcome.KEPT,
+        verdict=make_verdict(), kept_at=0.0,
     )  # fmt: skip
     broken = replace(
         kept, promise=promise("alerting"), outcome=Outcome.BROKEN, verdict=make_verdict(outcome=Outcome.BROKEN, measured=130.0)
     )
     never = Standing(promise=promise("availability"), drill="pod-recovery")
-    head = "| promise | bound | last measured | evidence |\n| --- | --- | --- | --- |\n"
-    row = "| a killed replica serves again in under 30 s | < 30 s | 6.4 s{} | `20260101T120000Z-gameday` |\n"
+    head = "| promise | bound | last measured | on | evidence |\n| --- | --- | --- | --- | --- |\n"
+    row = "| a killed replica serves again in under 30 s | < 30 s | 6.4 s{} | local | `20260101T120000Z-gameday` |\n"
     assert standing.promise_table([kept, broken, never], DAY) == (
         head
         + row.format("")
-        + "| a fault raises its alert within 2 min | < 2 min | 130.0 s, BROKEN | `20260101T120000Z-gameday` |\n"
-        + "| 99.9 % of requests are served, while a replica is lost | >= 99.9 % | never |  |\n"
+        + "| a fault raises its alert within 2 min | < 2 min | 130.0 s, BROKEN | local | `20260101T120000Z-gameday` |\n"
+        + "| 99.9 % of requests are served, while a replica is lost | >= 99.9 % | never |  |  |\n"
     )
     assert standing.promise_table([kept], 8 * DAY) == head + row.format(", stale, counts for 7 d")
 
