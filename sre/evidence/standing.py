@@ -136,7 +136,8 @@ def promise_table(rows: Iterable[Standing], now: float) -> str:
             measured += f", {row.objective(now).removeprefix('red: ')}"
         bound = f"{promise.comparison} {show_bound(promise.bound, promise.unit)}"
         evidence = f"`{row.run}`" if row.run else ""
-        lines.append(f"| {promise.sentence.replace('|', chr(92) + '|')} | {bound} | {measured} | {row.target or ''} | {evidence} |")
+        sentence = promise.sentence.replace("|", r"\|")
+        lines.append(f"| {sentence} | {bound} | {measured} | {row.target or ''} | {evidence} |")
     return "\n".join(lines) + "\n"
 
 
