@@ -24,6 +24,7 @@ from sre.drills.database_faults import (
     DatabaseRecovery,
     DatabaseStandbyLost,
     DatabaseSwitchover,
+    DatabaseVolumeLost,
 )
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
@@ -36,7 +37,7 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
-        DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
+        DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
         Restore,

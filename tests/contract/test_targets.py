@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,7 +160,9 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
     assert {Capability.REPLICAS, Capability.ALERTS} <= place.target.capabilities
     assert (Capability.BACKUPS in place.target.capabilities) == isinstance(place.target, LocalTarget)
     assert (Capability.TRAINING in place.target.capabilities) == isinstance(place.target, LocalTarget)
-    assert (Capability.DATABASE_CLUSTER in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.DATABASE_CLUSTER in place.target.capabilities) != isinstance(place.target, MemoryTarget)
+    assert (Capability.CABLES in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.STORES in place.target.capabilities) == isinstance(place.target, LocalTarget)
 
 
 def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
@@ -172,22 +175,36 @@ def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(plac
     assert len({member.identity for member in members}) == len(members) == 3
     assert place.target.database.primary() in members
     assert sorted(member.role for member in members) == ["primary", "standby", "sync_standby"]
+    assert len({place.target.database.volume(member.name) for member in members} - {""}) == 3
 
 
-MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "bring_back", "cut", "refuse_writes", "allow_writes", "hold_back",
-                  "catch_up", "switch_over")  # fmt: skip
+MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "lose_volume", "bring_back", "cut", "refuse_writes", "allow_writes",
+                  "hold_back", "catch_up", "switch_over")  # fmt: skip
 
 
 @pytest.mark.parametrize("change", MEMBER_CHANGES)
 def test_an_unknown_member_is_a_wrong_request(place: Place, change: str) -> None:
     if Capability.DATABASE_CLUSTER not in place.target.capabilities:
         return
-    before = [member.identity for member in place.target.database.members()]
-    with pytest.raises(UsageError, match=r"member 'postgres-9' does not exist; there are postgres-1, postgres-2, postgres-3"):
+    before = place.target.database.members()
+    names = [member.name for member in before]
+    with pytest.raises(UsageError, match=f"member 'postgres-9' does not exist; there are {', '.join(names)}"):
         getattr(place.target.database, change)("postgres-9")
     with pytest.raises(UsageError, match="'postgres-9' does not exist"):
-        place.target.database.lose_store(["postgres-1", "postgres-9"])
-    assert [member.identity for member in place.target.database.members()] == before
+        place.target.database.lose_store([names[0], "postgres-9"])
+    assert [member.identity for member in place.target.database.members()] == [member.identity for member in before]
+
+
+def test_what_a_target_cannot_do_to_its_cluster_it_says_and_does_not_do(place: Place) -> None:
+    require(place, Capability.DATABASE_CLUSTER)
+    database = place.target.database
+    before = [(member.name, member.identity, member.role) for member in database.members()]
+    name = before[0][0]
+    changes = {Capability.CABLES: partial(database.cut, name), Capability.STORES: partial(database.lose_store, [name])}
+    for capability in changes.keys() - place.target.capabilities:
+        with pytest.raises(CannotRun, match=f"{name} .*; use target local"):
+            changes[capability]()
+    assert [(member.name, member.identity, member.role) for member in database.members()] == before
 
 
 def test_taking_back_what_was_never_done_changes_nothing(place: Place) -> None:

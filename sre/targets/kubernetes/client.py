@@ -7,10 +7,10 @@ the request.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from socket import socket
-from threading import Lock
 from typing import Any
 
 import websocket
@@ -24,6 +24,7 @@ from sre.errors import StepFailed, TargetUnavailable
 
 ANSWER_WITHIN_S = 5.0
 RUN_WITHIN_S = 15.0
+_MERGE = "application/strategic-merge-patch+json"
 # The library's own default is to wait for ever.
 websocket.setdefaulttimeout(ANSWER_WITHIN_S)
 
@@ -81,10 +82,9 @@ class Api:
             raise TargetUnavailable(f"{kubeconfig} names no cluster ({why}); set SRE_KUBECONFIG and SRE_CONTEXT") from error
         settings.retries = False
         self.context: str = context or current["name"]
+        self._settings = settings
         self._client = client.ApiClient(settings)
-        # The library's streams change their client while they connect, so they get one of their own, one at a time.
-        self._streams = client.CoreV1Api(client.ApiClient(settings))
-        self._one = Lock()
+        self._idle: list[client.CoreV1Api] = []
 
     def find(self, path: str) -> dict[str, Any] | None:
         """The object or list at a path of the API, None when there is none.
@@ -92,19 +92,11 @@ class Api:
         Raises:
             TargetUnavailable: the API server does not answer, or refuses.
         """
-        try:
-            answer = self._client.call_api(
-                *self._client.param_serialize("GET", path, auth_settings=["BearerToken"]), _request_timeout=ANSWER_WITHIN_S
-            )
-            body = answer.read()  # type: ignore[no-untyped-call]
-        except (ApiException, HTTPError, OSError) as error:
-            raise TargetUnavailable(
-                f"cluster {self.context} did not answer GET {path}: {error}; see `kubectl get --raw`"
-            ) from error
-        if answer.status == 404:
+        status, body = self._ask("GET", path)
+        if status == 404:
             return None
-        if answer.status != 200:
-            raise TargetUnavailable(f"cluster {self.context} refused GET {path}: {answer.status} {body[:200]!r}")
+        if status != 200:
+            raise TargetUnavailable(f"cluster {self.context} refused GET {path}: {status} {body[:200]!r}")
         found: dict[str, Any] = json.loads(body)
         return found
 
@@ -115,22 +107,66 @@ class Api:
             raise TargetUnavailable(f"cluster {self.context} has nothing at {path}; run `sre up --target kubernetes`")
         return found
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Ended:
+    def patch(self, path: str, content: Mapping[str, Any]) -> None:
+        """Merge fields into the object at a path; its lists of names are merged too.
+
+        Raises:
+            StepFailed: the API server refuses, or there is no such object.
+        """
+        self._change("PATCH", path, content, _MERGE)
+
+    def delete(self, path: str) -> None:
+        """Begin to delete the object at a path; where there is none, nothing happens.
+
+        Raises:
+            StepFailed: the API server refuses.
+        """
+        self._change("DELETE", path)
+
+    def _change(self, method: str, path: str, content: Mapping[str, Any] | None = None, kind: str = "") -> None:
+        status, body = self._ask(method, path, content, kind)
+        if status >= 300 and not (method == "DELETE" and status == 404):
+            raise StepFailed(f"cluster {self.context} refused {method} {path}: {status} {body[:200]!r}")
+
+    def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None, kind: str = "") -> tuple[int, bytes]:
+        headers = {"Content-Type": kind} if kind else {}
+        asked = self._client.param_serialize(method, path, header_params=headers, body=content, auth_settings=["BearerToken"])
+        try:
+            answer = self._client.call_api(*asked, _request_timeout=ANSWER_WITHIN_S)
+            return answer.status, answer.read()  # type: ignore[no-untyped-call]
+        except (ApiException, HTTPError, OSError) as error:
+            raise TargetUnavailable(
+                f"cluster {self.context} did not answer {method} {path}: {error}; see `kubectl get --raw`"
+            ) from error
+
+    @contextmanager
+    def _streaming(self) -> Iterator[client.CoreV1Api]:
+        # The library's streams change their client while they connect, so each has one for itself until it is connected.
+        try:
+            own = self._idle.pop()
+        except IndexError:
+            own = client.CoreV1Api(client.ApiClient(self._settings))
+        try:
+            yield own
+        finally:
+            self._idle.append(own)
+
+    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], *, within_s: float = RUN_WITHIN_S) -> Ended:
         """Run a command in a container, without a shell.
 
         Raises:
             StepFailed: it cannot be begun: no such pod, or its container does not run.
         """
         try:
-            with self._one:
+            with self._streaming() as streams:
                 under_way = stream.stream(
-                    self._streams.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=list(command),
+                    streams.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=list(command),
                     stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False, _request_timeout=ANSWER_WITHIN_S,
                 )  # fmt: skip
         except (ApiException, websocket.WebSocketException, OSError) as error:
             raise StepFailed(f"{command[0]} cannot be run in {container} of pod {pod}: {_words(error)}") from error
         try:
-            under_way.run_forever(timeout=RUN_WITHIN_S)
+            under_way.run_forever(timeout=within_s)
             output = f"{under_way.read_channel(ws_client.STDOUT_CHANNEL)}{under_way.read_channel(ws_client.STDERR_CHANNEL)}"
             return Ended(_exit_code(under_way.read_channel(ws_client.ERROR_CHANNEL)), output)
         except (websocket.WebSocketException, OSError) as error:
@@ -146,10 +182,8 @@ class Api:
             OSError: there is none; whether the port listens shows only when it is used.
         """
         try:
-            with self._one:
-                forward = stream.portforward(
-                    self._streams.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
-                )
+            with self._streaming() as streams:
+                forward = stream.portforward(streams.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
         except (ApiException, websocket.WebSocketException) as error:
             raise ConnectionError(_words(error)) from error
         found: socket = forward.socket(port)

@@ -7,15 +7,19 @@ import pytest
 from sre.drills.world import World
 from sre.errors import UsageError
 from sre.load.worker import LocustLoad
-from sre.targets.base import Capability, Load, Observers, Router, Target, check_shares
+from sre.targets.base import Capability, DatabaseCluster, Load, Observers, Router, Target, check_shares
+from sre.targets.kubernetes.database import KubernetesDatabase
+from sre.targets.kubernetes.target import KubernetesTarget
+from sre.targets.local.members import LocalDatabase
 from sre.targets.local.router import LocalRouter
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryLoad, MemoryTarget
 from sre.targets.routing import MemoryRouter
+from tests.sre.cluster import Cluster
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights"]
+    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "cables", "stores"]
     assert [str(capability) for capability in Capability] == names
 
 
@@ -24,6 +28,10 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
     [
         (Target, MemoryTarget),
         (Target, LocalTarget),
+        (Target, KubernetesTarget),
+        (DatabaseCluster, LocalDatabase),
+        (DatabaseCluster, KubernetesDatabase),
+        (DatabaseCluster, Cluster),
         (Router, MemoryRouter),
         (Router, LocalRouter),
         (Observers, MemoryTarget),

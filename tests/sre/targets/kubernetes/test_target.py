@@ -24,6 +24,7 @@ from tests.sre.targets.kubernetes.objects import pod
 DEPLOYMENT = "/apis/apps/v1/namespaces/ml-system/deployments/ml-api"
 PODS = "/api/v1/namespaces/ml-system/pods?labelSelector=app.kubernetes.io%2Fname%3Dml-api%2Ctrack%3Dstable"
 ROUTE = "/apis/gateway.networking.k8s.io/v1/namespaces/ml-system/httproutes/ml-api"
+PASSWORDS = "/api/v1/namespaces/data/secrets/postgres-passwords"
 READY_WITHIN_S = 90.0
 
 
@@ -62,9 +63,9 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 
 
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
-    assert system.capabilities == {Capability.REPLICAS, Capability.ALERTS}
-    with pytest.raises(CannotRun, match="use target local"):
-        _ = system.database
+    assert system.capabilities == {Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER}
+    with pytest.raises(CannotRun, match="use it within `watched`"):
+        system.reached()
     with pytest.raises(CannotRun, match="use target local"):
         _ = system.router
 
@@ -97,7 +98,13 @@ def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarge
     listeners = [{"name": "http", "protocol": "HTTP", "port": 80}]
     gateway = {"spec": {"listeners": listeners}, "status": {"addresses": [{"value": "10.80.0.64"}]}}
     served.objects |= {ROUTE: route, "/apis/gateway.networking.k8s.io/v1/namespaces/e/gateways/edge": gateway}
+    with pytest.raises(TargetUnavailable, match=f"has nothing at {PASSWORDS}"), system.watched():
+        pass
+    served.objects[PASSWORDS] = {"data": {"drills": "YTpi", "backup": "Yw=="}}
     with system.watched() as endpoints:
+        assert system.reached()[1] == endpoints
+        assert endpoints.passfile.read_text() == "*:*:*:drills:a\\:b\n*:*:*:backup:c\n"
+        assert endpoints.passfile.stat().st_mode & 0o777 == 0o600
         assert endpoints.ingress == "http://10.80.0.64"
         assert endpoints.prometheus.startswith("http://127.0.0.1:")
         assert endpoints.prometheus != endpoints.alertmanager
