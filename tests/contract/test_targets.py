@@ -16,18 +16,16 @@ from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
 from sre.targets.base import Capability, Observers, Target
-from sre.targets.kubernetes import deploy
 from sre.targets.kubernetes import target as kubernetes
-from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.place import Place as Where
 from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
 from tests.cluster import Cluster, cluster, kubectl
 from tests.contract.versions import register_copy, versions
+from tests.kubernetes_system import system_on_cluster
 
-__all__ = ["cluster", "kubectl"]
+__all__ = ["cluster", "kubectl", "system_on_cluster"]
 
 VICTIM = "serving-2"
 READY_WITHIN_S = 60.0
@@ -67,7 +65,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         system: LocalTarget = request.getfixturevalue("system")
         yield from _whole(Place(system, World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))))
     else:
-        on_cluster: KubernetesTarget = request.getfixturevalue("system_on_cluster")
+        on_cluster: KubernetesTarget = request.getfixturevalue("with_fresh_replicas")
         with on_cluster.watched() as endpoints:
             world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
             yield from _whole(Place(on_cluster, world))
@@ -82,16 +80,11 @@ def _whole(place: Place) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
-def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesTarget]:
-    """The overlay `dev` on the test cluster, left there: applying it again changes nothing."""
-    api = Api(str(cluster.kubeconfig), None)
-    where = Where(tmp_path_factory.mktemp("home"), str(cluster.kubeconfig), api.context, "dev")
-    system = deploy.up(where, cluster.kubectl.parent, api, lambda _: None)
-    # Other pods: the kubelet waits long before it begins a container again that was killed several times of late.
+def with_fresh_replicas(cluster: Cluster, system_on_cluster: KubernetesTarget) -> KubernetesTarget:
+    """The same with other pods: the kubelet waits long before it begins a container again that was often killed of late."""
     for change in ("restart", "status"):
         cluster.run("rollout", change, "deployment", "ml-api", "-n", "ml-system")
-    yield system
-    system.close()
+    return system_on_cluster
 
 
 def require(place: Place, capability: Capability) -> None:

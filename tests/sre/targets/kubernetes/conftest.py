@@ -15,18 +15,23 @@ import yaml
 
 from sre.targets.kubernetes.client import Api
 from tests.cluster import Cluster, cluster, kubectl
+from tests.kubernetes_system import system_on_cluster
 
-__all__ = ["cluster", "kubectl"]
+__all__ = ["cluster", "kubectl", "system_on_cluster"]
 
 
 class Served(ThreadingHTTPServer):
-    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status."""
+    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status.
+
+    What is changed is answered the same way, and noted in `changes` as method, path, kind of content, and content.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, Any] = {}
+        self.changes: list[tuple[str, str, str | None, Any]] = []
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.objects.get(path, 404)
@@ -43,6 +48,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
+
+    def do_PATCH(self) -> None:
+        self._change()
+
+    def do_DELETE(self) -> None:
+        self._change()
+
+    def _change(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        content = json.loads(body) if body else None
+        self.server.changes.append((self.command, self.path, self.headers.get("Content-Type"), content))
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         return
