@@ -60,8 +60,9 @@ _BAD_CANARIES = (
 )  # fmt: skip
 _CANARIES = ("canary-good", *_BAD_CANARIES)
 _DATABASE = (
-    "database-recovery", "database-hung", "database-host-lost", "database-standby-lost", "database-partition",
-    "database-etcd-lost", "database-etcd-quorum-lost", "database-disk-full", "database-lag", "database-switchover",
+    "database-recovery", "database-hung", "database-host-lost", "database-volume-lost", "database-standby-lost",
+    "database-partition", "database-etcd-lost", "database-etcd-quorum-lost", "database-disk-full", "database-lag",
+    "database-switchover",
 )  # fmt: skip
 
 PROMISES: tuple[Promise, ...] = (

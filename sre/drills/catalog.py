@@ -24,6 +24,7 @@ from sre.drills.database_faults import (
     DatabaseRecovery,
     DatabaseStandbyLost,
     DatabaseSwitchover,
+    DatabaseVolumeLost,
 )
 from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
@@ -40,7 +41,7 @@ DRILLS: dict[str, type[Drill]] = {
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
         ScaleOut, RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
-        DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
+        DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
         Restore,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from sre.judges.history import Row
 from sre.load import writers
 from sre.probes import sql
 from sre.probes.prometheus import Prometheus
-from sre.readings import LoadPlan
+from sre.readings import Endpoints, LoadPlan
 from sre.targets.base import Load, Target
 from sre.targets.local.target import LocalTarget
 
@@ -79,18 +80,25 @@ class Clients(Protocol):
         ...
 
 
-class LocalClients:
-    """Clients on the machine of a local system."""
+class RealClients:
+    """Clients on this machine.
 
-    def __init__(self, target: LocalTarget) -> None:
-        self._layout = target.layout
-        self._endpoints = target.endpoints
-        self._passfile = str(target.layout.secrets / "passfile")
+    Args:
+        primary: libpq connection string of whichever member takes writes, for the role of drills.
+        one: the same for a member alone, by its name.
+        endpoints: of the system; the password file is for all of these.
+    """
+
+    def __init__(self, primary: str, one: Callable[[str], str], endpoints: Endpoints) -> None:
+        self._primary = primary
+        self._one = one
+        self._endpoints = endpoints
+        self._passfile = str(endpoints.passfile)
 
     def write(self, run: str, plan: LoadPlan, folder: Path) -> Writing:
         """Begin a process of writers."""
         job = writers.Job(
-            dsn=self._layout.dsn("drills", "drills"), passfile=self._passfile, run=run, writers=WRITERS,
+            dsn=self._primary, passfile=self._passfile, run=run, writers=WRITERS,
             rate=plan.rate / WRITERS, seconds=plan.seconds, seed=plan.seed, ledger=str(folder / writers.LEDGER_NAME),
             parent=os.getpid(),
         )  # fmt: skip
@@ -98,7 +106,7 @@ class LocalClients:
 
     def rows(self, run: str) -> list[Row]:
         """From the primary."""
-        return writers.rows(self._layout.dsn("drills", "drills"), self._passfile, run)
+        return writers.rows(self._primary, self._passfile, run)
 
     def asked(self, member: str) -> str:
         """Ask for nothing in particular."""
@@ -129,10 +137,10 @@ class LocalClients:
         return None if found is None else int(found)
 
     def _ask(self, member: str, query: str) -> tuple[Any, str]:
-        authority = self._layout.config / "ca.pem"
-        dsn = f"postgresql://drills@{self._layout.address(member)}/drills?sslmode=verify-full&sslrootcert={authority}"
         try:
-            with psycopg.connect(dsn, passfile=self._passfile, connect_timeout=_ASK_WITHIN_S, autocommit=True) as connection:
+            with psycopg.connect(
+                self._one(member), passfile=self._passfile, connect_timeout=_ASK_WITHIN_S, autocommit=True
+            ) as connection:
                 # A frozen server's kernel acknowledges on, and no limit of the server's ends a wait for a standby.
                 deadline = threading.Timer(_ASK_WITHIN_S, _cut, [connection])
                 deadline.start()
@@ -182,9 +190,21 @@ def clients_of(target: Target) -> Clients:
     Raises:
         CannotRun: nobody knows how to reach its database.
     """
-    if not isinstance(target, LocalTarget):
-        raise CannotRun(f"target {target.name} has no database that a client of this machine could reach; use target local")
-    return LocalClients(target)
+    if isinstance(target, LocalTarget):
+        layout = target.layout
+        return RealClients(
+            layout.dsn("drills", "drills"), lambda member: layout.dsn_of(member, "drills", "drills"), target.endpoints
+        )
+    return _on_cluster(target)
+
+
+def _on_cluster(target: Target) -> Clients:
+    from sre.targets.kubernetes.target import KubernetesTarget  # noqa: PLC0415 - slow to import
+
+    if isinstance(target, KubernetesTarget):
+        access, endpoints = target.reached()
+        return RealClients(access.dsn("drills", "drills"), lambda member: access.dsn_of(member, "drills", "drills"), endpoints)
+    raise CannotRun(f"target {target.name} has no database that a client of this machine could reach; use target local")
 
 
 def _cut(connection: psycopg.Connection[Any]) -> None:

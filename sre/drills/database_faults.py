@@ -1,11 +1,15 @@
-"""The ten faults of the database cluster that drills inject, each with what proves it to someone who did not inject it."""
+"""The eleven faults of the database cluster that drills inject, each with what proves it to someone who did not inject it."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from sre.drills.base import Context
 from sre.drills.database import DatabaseDrill, Seen, named
 from sre.drills.database_clients import Clients
+from sre.faults.database import member_named
 from sre.readings import Member
+from sre.targets.base import Capability
 
 
 class DatabaseRecovery(DatabaseDrill):
@@ -63,12 +67,35 @@ class DatabaseStandbyLost(DatabaseHostLost):
     promotes = False
 
 
+class DatabaseVolumeLost(DatabaseDrill):
+    """The host of the primary and all of its data are lost: it starts with nothing, and is built anew from the next primary."""
+
+    name = "database-volume-lost"
+    summary = "the volume of the database's primary is lost under load"
+    experiment = "database-volume-lost.json"
+
+    def inject(self, context: Context) -> str:
+        """Remember the volume first."""
+        database = context.target.database
+        context.note(volume=database.volume(member_named(database, self.whom)))
+        return super().inject(context)
+
+    def effect(self, context: Context, clients: Clients) -> Seen:
+        """Its process is another one, or none, and so is its volume."""
+        del clients
+        victim, now = _victim(context)
+        before, after = context.facts["volume"], context.target.database.volume(now.name)
+        gone = now.identity != victim and after != before
+        return _seen(gone, f"process and volume {before} of {now.name} are gone", f"{now.name} is {now.identity} on {after}")
+
+
 class DatabasePartition(DatabaseDrill):
     """The host of the primary is cut off, and lives."""
 
     name = "database-partition"
     summary = "the cable of the database's primary is pulled under load"
     experiment = "database-partition.json"
+    needs: ClassVar = DatabaseDrill.needs | {Capability.CABLES}
     watch_s = 40.0
 
     def effect(self, context: Context, clients: Clients) -> Seen:
@@ -85,6 +112,7 @@ class DatabaseEtcdLost(DatabaseDrill):
     name = "database-etcd-lost"
     summary = "one of three etcd members is lost under load"
     experiment = "database-etcd-lost.json"
+    needs: ClassVar = DatabaseDrill.needs | {Capability.STORES}
     promotes = False
     # Longer than the lease of the primary: who cannot renew it has lost it by then.
     watch_s = 30.0
@@ -103,6 +131,7 @@ class DatabaseEtcdQuorumLost(DatabaseDrill):
     name = "database-etcd-quorum-lost"
     summary = "two of three etcd members are lost under load"
     experiment = "database-etcd-quorum-lost.json"
+    needs: ClassVar = DatabaseDrill.needs | {Capability.STORES}
     whom = "primary,standby"
     promotes = False
     watch_s = 60.0

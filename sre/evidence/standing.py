@@ -150,9 +150,7 @@ def _told(record: RunRecord, found: Mapping[tuple[str, str], Standing]) -> dict[
             continue
         outcome, verdict = _outcome(drill, row.promise)
         at = drill.started_wall + drill.ended - drill.started
-        new = row if row.run else replace(
-            row, run=record.id, target=record.target, at=at, outcome=outcome, verdict=verdict
-        )
+        new = row if row.run else replace(row, run=record.id, target=record.target, at=at, outcome=outcome, verdict=verdict)
         told[place] = replace(new, kept_at=at) if outcome is Outcome.KEPT and new.kept_at is None else new
     return told
 

@@ -1,4 +1,4 @@
-"""Faults of the database cluster: of a member's server, its host, its cable, its disk, its store, and of nothing at all."""
+"""Faults of the database cluster: of a member's server, host, volume, cable, disk, store, and of nothing at all."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ KINDS: dict[str, Kind] = {
     "crash": Kind("SIGKILL of the database server {}", "await-database", _WAIT, _each(lambda to, member: to.crash(member))),
     "freeze": Kind("SIGSTOP of the database server {}", "thaw", "let {} run again", _each(lambda to, member: to.freeze(member))),
     "lose": Kind("loss of the host of {}", "bring-back", "start the host of {} again", _each(lambda to, member: to.lose(member))),
+    "lose-volume": Kind(
+        "loss of the volume of {}", "bring-back", "start the host of {} again", _each(lambda to, member: to.lose_volume(member))
+    ),
     "cut": Kind("pulled cable of {}", "mend", "put the cable of {} back", _each(lambda to, member: to.cut(member))),
     "lose-store": Kind(
         "loss of etcd beside {}", "bring-back", "start etcd beside {} again", lambda to, members: to.lose_store(members)

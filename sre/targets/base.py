@@ -28,6 +28,8 @@ class Capability(StrEnum):
     NODES = "nodes"
     ROLLOUTS = "rollouts"
     SCALING = "scaling"
+    CABLES = "cables"
+    STORES = "stores"
 
 
 class Load(Protocol):
@@ -57,8 +59,10 @@ class Load(Protocol):
 class DatabaseCluster(Protocol):
     """Database members that replace each other, and what a drill may do to them.
 
-    A member's host also carries a member of the store in which they agree. Every method raises UsageError for an unknown name
-    and StepFailed when there is nothing to act upon; those that take something back have no effect when it is not changed.
+    A member's host also carries what holds its place in their agreement: a member of the store in which they agree or, where the
+    platform is the store, its agent. Every method raises UsageError for an unknown name and StepFailed when there is nothing to
+    act upon; those that take something back have no effect when it is not changed. `cut` and `lose_store` raise CannotRun on a
+    target without cables or stores.
     """
 
     @property
@@ -75,7 +79,11 @@ class DatabaseCluster(Protocol):
         ...
 
     def store_trouble(self, member: str) -> str:
-        """Why the store on its host takes part in no agreement, in words; empty when it does."""
+        """Why the store or the agent on its host takes part in no agreement, in words; empty when it does."""
+        ...
+
+    def volume(self, member: str) -> str:
+        """Changes when its data lie on another volume; empty while there is none."""
         ...
 
     def crash(self, member: str) -> None:
@@ -96,6 +104,10 @@ class DatabaseCluster(Protocol):
 
     def bring_back(self, member: str) -> None:
         """Let everything on its host start again."""
+        ...
+
+    def lose_volume(self, member: str) -> None:
+        """Delete its data while its host is off, which then starts with an empty volume."""
         ...
 
     def cut(self, member: str) -> None:

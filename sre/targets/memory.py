@@ -126,7 +126,9 @@ class MemoryTarget:
     """
 
     name = "memory"
-    capabilities = frozenset(Capability) - {Capability.BACKUPS, Capability.TRAINING, Capability.DATABASE_CLUSTER}
+    capabilities = frozenset({
+        Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING,
+    })  # fmt: skip
     handle = None
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,16 @@ from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
 from sre.targets.base import Capability, Observers, Target
-from sre.targets.kubernetes import deploy
 from sre.targets.kubernetes import target as kubernetes
-from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.place import Place as Where
 from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
 from tests.cluster import Cluster, cluster, kubectl
 from tests.contract.versions import register_copy, versions
+from tests.kubernetes_system import system_on_cluster
 
-__all__ = ["cluster", "kubectl"]
+__all__ = ["cluster", "kubectl", "system_on_cluster"]
 
 VICTIM = "serving-2"
 READY_WITHIN_S = 60.0
@@ -66,7 +65,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         system: LocalTarget = request.getfixturevalue("system")
         yield from _whole(Place(system, World(system.endpoints, float(SCRAPE_INTERVAL_S), float(ANSWER_TIMEOUT_S))))
     else:
-        on_cluster: KubernetesTarget = request.getfixturevalue("system_on_cluster")
+        on_cluster: KubernetesTarget = request.getfixturevalue("with_fresh_replicas")
         with on_cluster.watched() as endpoints:
             world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
             yield from _whole(Place(on_cluster, world))
@@ -81,16 +80,11 @@ def _whole(place: Place) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
-def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesTarget]:
-    """The overlay `dev` on the test cluster, left there: applying it again changes nothing."""
-    api = Api(str(cluster.kubeconfig), None)
-    where = Where(tmp_path_factory.mktemp("home"), str(cluster.kubeconfig), api.context, "dev")
-    system = deploy.up(where, cluster.kubectl.parent, api, lambda _: None)
-    # Other pods: the kubelet waits long before it begins a container again that was killed several times of late.
+def with_fresh_replicas(cluster: Cluster, system_on_cluster: KubernetesTarget) -> KubernetesTarget:
+    """The same with other pods: the kubelet waits long before it begins a container again that was often killed of late."""
     for change in ("restart", "status"):
         cluster.run("rollout", change, "deployment", "ml-api", "-n", "ml-system")
-    yield system
-    system.close()
+    return system_on_cluster
 
 
 def require(place: Place, capability: Capability) -> None:
@@ -159,7 +153,9 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
     assert {Capability.REPLICAS, Capability.ALERTS} <= place.target.capabilities
     assert (Capability.BACKUPS in place.target.capabilities) == isinstance(place.target, LocalTarget)
     assert (Capability.TRAINING in place.target.capabilities) == isinstance(place.target, LocalTarget)
-    assert (Capability.DATABASE_CLUSTER in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.DATABASE_CLUSTER in place.target.capabilities) != isinstance(place.target, MemoryTarget)
+    assert (Capability.CABLES in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.STORES in place.target.capabilities) == isinstance(place.target, LocalTarget)
 
 
 def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
@@ -172,6 +168,7 @@ def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(plac
     assert len({member.identity for member in members}) == len(members) == 3
     assert place.target.database.primary() in members
     assert sorted(member.role for member in members) == ["primary", "standby", "sync_standby"]
+    assert len({place.target.database.volume(member.name) for member in members} - {""}) == 3
 
 
 def test_a_target_has_the_nodes_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
@@ -211,20 +208,33 @@ def test_a_rollout_replaces_every_replica(place: Place) -> None:
     place.wait_for(lambda: place.whole() and before.isdisjoint(one.identity for one in place.target.replicas()), within=180.0)
 
 
-MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "bring_back", "cut", "refuse_writes", "allow_writes", "hold_back",
-                  "catch_up", "switch_over")  # fmt: skip
+MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "lose_volume", "bring_back", "cut", "refuse_writes", "allow_writes",
+                  "hold_back", "catch_up", "switch_over")  # fmt: skip
 
 
 @pytest.mark.parametrize("change", MEMBER_CHANGES)
 def test_an_unknown_member_is_a_wrong_request(place: Place, change: str) -> None:
     if Capability.DATABASE_CLUSTER not in place.target.capabilities:
         return
-    before = [member.identity for member in place.target.database.members()]
-    with pytest.raises(UsageError, match=r"member 'postgres-9' does not exist; there are postgres-1, postgres-2, postgres-3"):
+    before = place.target.database.members()
+    names = [member.name for member in before]
+    with pytest.raises(UsageError, match=f"member 'postgres-9' does not exist; there are {', '.join(names)}"):
         getattr(place.target.database, change)("postgres-9")
     with pytest.raises(UsageError, match="'postgres-9' does not exist"):
-        place.target.database.lose_store(["postgres-1", "postgres-9"])
-    assert [member.identity for member in place.target.database.members()] == before
+        place.target.database.lose_store([names[0], "postgres-9"])
+    assert [member.identity for member in place.target.database.members()] == [member.identity for member in before]
+
+
+def test_what_a_target_cannot_do_to_its_cluster_it_says_and_does_not_do(place: Place) -> None:
+    require(place, Capability.DATABASE_CLUSTER)
+    database = place.target.database
+    before = [(member.name, member.identity, member.role) for member in database.members()]
+    name = before[0][0]
+    changes = {Capability.CABLES: partial(database.cut, name), Capability.STORES: partial(database.lose_store, [name])}
+    for capability in changes.keys() - place.target.capabilities:
+        with pytest.raises(CannotRun, match=f"{name} .*; use target local"):
+            changes[capability]()
+    assert [(member.name, member.identity, member.role) for member in database.members()] == before
 
 
 def test_taking_back_what_was_never_done_changes_nothing(place: Place) -> None:

@@ -61,6 +61,7 @@ class Cluster:
     hurt: dict[str, set[str]] = field(default_factory=dict)
     stores: set[str] = field(default_factory=set)  # lost
     identities: dict[str, int] = field(default_factory=dict)
+    volumes: dict[str, int] = field(default_factory=dict)
     outages: list[tuple[float, float]] = field(default_factory=list)
     promotion: tuple[float, str] | None = None
 
@@ -79,6 +80,14 @@ class Cluster:
         if self._known(member) in self.stores or self.hurt.get(member, set()) & {"lose", "cut"}:
             return f"the store of {member} does not answer"
         return "the store has no quorum" if len(self.stores) > 1 else ""
+
+    def volume(self, member: str) -> str:
+        return str(self.volumes.get(self._known(member), 0))
+
+    def lose_volume(self, member: str) -> None:
+        self._hurt(member, "lose")
+        if self.manners.bites:
+            self.volumes[member] = self.volumes.get(member, 0) + 1
 
     def crash(self, member: str) -> None:
         self._hurt(member, "crash")
@@ -211,7 +220,7 @@ class Writers:
 class ClusterTarget(MemoryTarget):
     """A simulated system with a cluster, and the clients of the cluster."""
 
-    capabilities = MemoryTarget.capabilities | {Capability.DATABASE_CLUSTER}
+    capabilities = MemoryTarget.capabilities | {Capability.DATABASE_CLUSTER, Capability.CABLES, Capability.STORES}
 
     def __init__(self, manners: Manners | None = None, behaviour: Behaviour | None = None) -> None:
         super().__init__(behaviour)

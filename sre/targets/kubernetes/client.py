@@ -7,7 +7,8 @@ the request.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from socket import socket
 from typing import Any
@@ -23,6 +24,7 @@ from sre.errors import StepFailed, TargetUnavailable
 
 ANSWER_WITHIN_S = 5.0
 RUN_WITHIN_S = 15.0
+_MERGE = "application/strategic-merge-patch+json"
 # The library's own default is to wait for ever.
 websocket.setdefaulttimeout(ANSWER_WITHIN_S)
 
@@ -80,8 +82,9 @@ class Api:
             raise TargetUnavailable(f"{kubeconfig} names no cluster ({why}); set SRE_KUBECONFIG and SRE_CONTEXT") from error
         settings.retries = False
         self.context: str = context or current["name"]
-        self._client = client.ApiClient(settings)
         self._settings = settings
+        self._client = client.ApiClient(settings)
+        self._idle: list[client.CoreV1Api] = []
 
     def find(self, path: str) -> dict[str, Any] | None:
         """The object or list at a path of the API, None when there is none.
@@ -104,51 +107,80 @@ class Api:
             raise TargetUnavailable(f"cluster {self.context} has nothing at {path}; run `sre up --target kubernetes`")
         return found
 
-    def change(self, method: str, path: str, body: Mapping[str, Any]) -> int:
-        """Change an object; a PATCH is merged into it.
-
-        Returns:
-            The status: 2xx, 404 when there is no such object, 429 when it may not be changed just now.
+    def patch(self, path: str, content: Mapping[str, Any]) -> None:
+        """Merge fields into the object at a path; its lists of names are merged too.
 
         Raises:
-            StepFailed: another answer.
-            TargetUnavailable: the API server does not answer.
+            StepFailed: the API server refuses, or there is no such object.
         """
-        status, answer = self._ask(method, path, body)
+        self._change("PATCH", path, content, _MERGE)
+
+    def post(self, path: str, content: Mapping[str, Any]) -> int:
+        """Ask for something new under a path.
+
+        Returns:
+            The status: 2xx, 404 when what it is about is not there, 429 when it may not be just now.
+
+        Raises:
+            StepFailed: the API server refuses.
+        """
+        status, body = self._ask("POST", path, content, "application/json")
         if status >= 300 and status not in (404, 429):
-            raise StepFailed(f"cluster {self.context} refused {method} {path}: {status} {answer[:200]!r}")
+            raise StepFailed(f"cluster {self.context} refused POST {path}: {status} {body[:200]!r}")
         return status
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
-        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    def delete(self, path: str) -> None:
+        """Begin to delete the object at a path; where there is none, nothing happens.
+
+        Raises:
+            StepFailed: the API server refuses.
+        """
+        self._change("DELETE", path)
+
+    def _change(self, method: str, path: str, content: Mapping[str, Any] | None = None, kind: str = "") -> None:
+        status, body = self._ask(method, path, content, kind)
+        if status >= 300 and not (method == "DELETE" and status == 404):
+            raise StepFailed(f"cluster {self.context} refused {method} {path}: {status} {body[:200]!r}")
+
+    def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None, kind: str = "") -> tuple[int, bytes]:
+        headers = {"Content-Type": kind} if kind else {}
+        asked = self._client.param_serialize(method, path, header_params=headers, body=content, auth_settings=["BearerToken"])
         try:
-            answer = self._client.call_api(
-                *self._client.param_serialize(
-                    method, path, header_params={"Content-Type": kind}, body=body, auth_settings=["BearerToken"]
-                ),
-                _request_timeout=ANSWER_WITHIN_S,
-            )
+            answer = self._client.call_api(*asked, _request_timeout=ANSWER_WITHIN_S)
             return answer.status, answer.read()  # type: ignore[no-untyped-call]
         except (ApiException, HTTPError, OSError) as error:
             raise TargetUnavailable(
                 f"cluster {self.context} did not answer {method} {path}: {error}; see `kubectl get --raw`"
             ) from error
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Ended:
+    @contextmanager
+    def _streaming(self) -> Iterator[client.CoreV1Api]:
+        # The library's streams change their client while they connect, so each has one for itself until it is connected.
+        try:
+            own = self._idle.pop()
+        except IndexError:
+            own = client.CoreV1Api(client.ApiClient(self._settings))
+        try:
+            yield own
+        finally:
+            self._idle.append(own)
+
+    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], *, within_s: float = RUN_WITHIN_S) -> Ended:
         """Run a command in a container, without a shell.
 
         Raises:
             StepFailed: it cannot be begun: no such pod, or its container does not run.
         """
         try:
-            under_way = stream.stream(
-                self._streams().connect_get_namespaced_pod_exec, pod, namespace, container=container, command=list(command),
-                stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False, _request_timeout=ANSWER_WITHIN_S,
-            )  # fmt: skip
+            with self._streaming() as streams:
+                under_way = stream.stream(
+                    streams.connect_get_namespaced_pod_exec, pod, namespace, container=container, command=list(command),
+                    stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False, _request_timeout=ANSWER_WITHIN_S,
+                )  # fmt: skip
         except (ApiException, websocket.WebSocketException, OSError) as error:
             raise StepFailed(f"{command[0]} cannot be run in {container} of pod {pod}: {_words(error)}") from error
         try:
-            under_way.run_forever(timeout=RUN_WITHIN_S)
+            under_way.run_forever(timeout=within_s)
             output = f"{under_way.read_channel(ws_client.STDOUT_CHANNEL)}{under_way.read_channel(ws_client.STDERR_CHANNEL)}"
             return Ended(_exit_code(under_way.read_channel(ws_client.ERROR_CHANNEL)), output)
         except (websocket.WebSocketException, OSError) as error:
@@ -164,15 +196,12 @@ class Api:
             OSError: there is none; whether the port listens shows only when it is used.
         """
         try:
-            forward = stream.portforward(self._streams().connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            with self._streaming() as streams:
+                forward = stream.portforward(streams.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
         except (ApiException, websocket.WebSocketException) as error:
             raise ConnectionError(_words(error)) from error
         found: socket = forward.socket(port)
         return found
-
-    def _streams(self) -> client.CoreV1Api:
-        # The library's streams change their client while they connect; one that waits for a lost node may not keep the others.
-        return client.CoreV1Api(client.ApiClient(self._settings))
 
 
 def _exit_code(status: str) -> int | None:

@@ -81,7 +81,7 @@ class KubernetesNodes:
             raise UsageError(f"node {node!r} does not exist; there are {', '.join(sorted(names)) or 'none'}")
 
     def _set_unschedulable(self, node: str, *, closed: bool) -> None:
-        self._api.change("PATCH", f"{_NODES}/{node}", {"spec": {"unschedulable": closed}})
+        self._api.patch(f"{_NODES}/{node}", {"spec": {"unschedulable": closed}})
 
     def _evict(self, node: str) -> None:
         deadline = self._clock.now() + EVICTED_WITHIN_S
@@ -97,7 +97,7 @@ class KubernetesNodes:
     def _evicted(self, pod: Mapping[str, Any]) -> int:
         name = {"name": pod["name"], "namespace": pod["namespace"]}
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name}
-        return self._api.change("POST", f"/api/v1/namespaces/{pod['namespace']}/pods/{pod['name']}/eviction", body)
+        return self._api.post(f"/api/v1/namespaces/{pod['namespace']}/pods/{pod['name']}/eviction", body)
 
 
 def reading(node: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], replicas: Mapping[str, str]) -> Node:

@@ -48,6 +48,11 @@ class Place:
         return self.folder / "bodies"
 
     @property
+    def passfile(self) -> Path:
+        """Passwords of the roles that drills have in the database."""
+        return self.folder / "passfile"
+
+    @property
     def slots(self) -> Path:
         """Which pod is which replica."""
         return self.folder / "slots.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,9 +14,11 @@ from sre.clock import Clock, SystemClock, iso
 from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Endpoints, Replica, Scale
-from sre.targets.base import Capability, DatabaseCluster, Nodes, Router
+from sre.targets.base import Capability, Nodes, Router
 from sre.targets.kubernetes import edge, place, slots
+from sre.targets.kubernetes.access import Access
 from sre.targets.kubernetes.client import Api
+from sre.targets.kubernetes.database import KubernetesDatabase
 from sre.targets.kubernetes.forward import Forward
 from sre.targets.kubernetes.nodes import NO_COMMANDS, Commands, KubernetesNodes
 from sre.targets.kubernetes.place import Place
@@ -60,12 +62,16 @@ class KubernetesTarget:
     """
 
     name = "kubernetes"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING})
+    capabilities = frozenset({
+        Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
+        Capability.SCALING,
+    })  # fmt: skip
 
     def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE, commands: Commands = NO_COMMANDS) -> None:
         self.place = where
         self.clock: Clock = SystemClock()
         self.api = api
+        self._reached: tuple[Access, Endpoints] | None = None
         self._namespace = namespace
         self._nodes = KubernetesNodes(api, self.clock, commands, self._slots)
         self._readiness = Readiness(lambda pod: api.connect(namespace, pod, PORT))
@@ -99,9 +105,9 @@ class KubernetesTarget:
         return tuple(slot.replica(ready=ready.get((slot.pod, slot.identity), False)) for slot in found)
 
     @property
-    def database(self) -> DatabaseCluster:
-        """Not yet."""
-        raise CannotRun("the kubernetes target does not reach into its database cluster; use target local")
+    def database(self) -> KubernetesDatabase:
+        """The database cluster."""
+        return KubernetesDatabase(self.api, self.place.ca_file)
 
     @property
     def router(self) -> Router:
@@ -117,8 +123,7 @@ class KubernetesTarget:
         """Restart the Deployment as `kubectl rollout restart` does: its template gets the time, so that every pod is old."""
         stamp = {"kubectl.kubernetes.io/restartedAt": iso(self.clock.wall())}
         changed = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
-        if self.api.change("PATCH", _DEPLOYMENT.format(self._namespace), changed) != 200:
-            raise StepFailed("the Deployment ml-api is not there; run `sre up --target kubernetes`")
+        self.api.patch(_DEPLOYMENT.format(self._namespace), changed)
 
     def scale(self) -> Scale:
         """Of the Deployment and its HorizontalPodAutoscaler. Raises CannotRun where the overlay has none."""
@@ -176,20 +181,35 @@ class KubernetesTarget:
             ingress: base URL of the edge; found from the cluster when None.
 
         Raises:
-            TargetUnavailable: the edge has no address.
+            TargetUnavailable: the edge has no address, or the database no passwords.
         """
         base = ingress or edge.address(self.api)
-        forwards = {name: Forward(partial(self._to, name, port)) for name, port in _WATCHERS.items()}
-        try:
-            yield Endpoints(
+        with ExitStack() as opened:
+            forwards = {name: Forward(partial(self._to, name, port)) for name, port in _WATCHERS.items()}
+            for forward in forwards.values():
+                opened.callback(forward.close)
+            access = Access(self.api, self.place)
+            opened.callback(access.close)
+            endpoints = Endpoints(
                 ingress=base, ca_file=self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
                 prometheus=forwards["prometheus"].url, alertmanager=forwards["alertmanager"].url,
+                database=access.dsn("backup", "predictions"), passfile=access.passfile,
                 # What no drill on this target asks yet.
-                mlflow="", database="", passfile=self.place.folder / "pgpass",
+                mlflow="",
             )  # fmt: skip
-        finally:
-            for forward in forwards.values():
-                forward.close()
+            self._reached = access, endpoints
+            yield endpoints
+        self._reached = None
+
+    def reached(self) -> tuple[Access, Endpoints]:
+        """How clients of the database reach it, and where everything else is.
+
+        Raises:
+            CannotRun: nobody watches the target, so no port leads into it.
+        """
+        if self._reached is None:
+            raise CannotRun("no port of this machine leads into the cluster's database; use it within `watched`")
+        return self._reached
 
     def _to(self, name: str, port: int) -> socket:
         try:

@@ -129,9 +129,12 @@ class Layout:
 
     def dsn(self, user: str, database: str) -> str:
         """Libpq URL of the primary, wherever it is; libpq takes the password from the password file."""
-        hosts = ",".join(self.address(member) for member in self.members)
-        options = f"target_session_attrs=read-write&sslmode=verify-full&sslrootcert={self.config / 'ca.pem'}"
-        return f"postgresql://{user}@{hosts}/{database}?{options}"
+        return f"{self.dsn_of(','.join(self.members), user, database)}&target_session_attrs=read-write"
+
+    def dsn_of(self, members: str, user: str, database: str) -> str:
+        """The same of one server, whatever its role, or of any that answers, with commas between."""
+        hosts = ",".join(map(self.address, members.split(",")))
+        return f"postgresql://{user}@{hosts}/{database}?sslmode=verify-full&sslrootcert={self.config / 'ca.pem'}"
 
 
 def number_of(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -14,11 +15,11 @@ import psutil
 
 from sre.errors import StepFailed, TargetUnavailable, UsageError
 from sre.readings import Member
+from sre.targets import patroni
 from sre.targets.local import cables, processes, state
 from sre.targets.local.files import run_as
 from sre.targets.local.layout import MEMBERS, Layout, number_of
 
-_ROLES = {"leader": "primary", "standby_leader": "primary", "sync_standby": "sync_standby", "replica": "standby"}
 _ASK_WITHIN_S, _SWITCH_WITHIN_S = 2.0, 30.0
 _LIMIT_WITHIN_S = 10.0
 # The soft limit, in bytes; the hard one stays as it is.
@@ -60,6 +61,13 @@ class LocalDatabase:
             return f"{store} does not answer ({type(error).__name__})"
         return "" if answer.status_code == httpx.codes.OK else f"{store} says {answer.text.strip()}"
 
+    def volume(self, member: str) -> str:
+        """Number of its data folder's inode."""
+        try:
+            return str(self._layout.data(self._known(member)).stat().st_ino)
+        except FileNotFoundError:
+            return ""
+
     def crash(self, member: str) -> None:
         """SIGKILL the postmaster; its children end when they notice."""
         self._signal(member, [self._postmaster(member)], SIGKILL)
@@ -90,8 +98,21 @@ class LocalDatabase:
         self._signal(member, [*services, *server], SIGKILL)
 
     def bring_back(self, member: str) -> None:
-        """Release agent and store; the supervisor starts them."""
+        """Release agent and store; the supervisor starts them. What a lost volume held goes for good."""
         self._known(member)
+        for service in (member, _store(member)):
+            state.release(self._layout.home, service)
+        shutil.rmtree(self._lost(member), ignore_errors=True)
+
+    def lose_volume(self, member: str) -> None:
+        """Lose its host, put its data folder aside, and let the host start."""
+        if not self.volume(member):
+            raise StepFailed(f"{member} has no data to lose ({self._layout.data(member)} does not exist)")
+        self.lose(member)
+        lost = self._lost(member)
+        shutil.rmtree(lost, ignore_errors=True)
+        # Kept until `bring_back`, so that the new folder cannot get the same inode.
+        self._layout.data(member).rename(lost)
         for service in (member, _store(member)):
             state.release(self._layout.home, service)
 
@@ -168,12 +189,10 @@ class LocalDatabase:
             identity = processes.identity(self._postmaster(name).pid)
         except StepFailed:
             identity = ""
-        role = _ROLES.get(known.get("role", ""), "")
-        lag = known.get("lag")
-        return Member(
-            name, identity, role, known.get("state", "unknown"), int(known.get("timeline") or 0),
-            0 if role == "primary" else lag if isinstance(lag, int) else None,
-        )  # fmt: skip
+        return patroni.member(name, identity, known)
+
+    def _lost(self, member: str) -> Path:
+        return self._layout.data(member).with_suffix(".lost")
 
     def _known(self, member: str) -> str:
         if member not in MEMBERS:

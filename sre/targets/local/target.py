@@ -52,6 +52,8 @@ class LocalTarget:
             Capability.TRAINING,
             Capability.DATABASE_CLUSTER,
             Capability.WEIGHTS,
+            Capability.CABLES,
+            Capability.STORES,
         }
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sre.drills.database_clients import LocalClients, Together, clients_of
+from sre.drills.database_clients import Together, clients_of
 from sre.drills.history_files import read_history
 from sre.errors import CannotRun, StepFailed
 from sre.judges.history import Fate
@@ -84,8 +84,8 @@ def test_a_server_that_is_not_there_is_an_answer_of_its_own(system: LocalTarget)
     layout = system.layout
     ports = {**layout.ports, "postgres-2": 1}
     gone = LocalTarget(type(layout)(layout.home, layout.tools, ports, layout.replicas, layout.account, layout.parts))
-    assert "Connection refused" in LocalClients(gone).asked("postgres-2")
-    assert LocalClients(gone).received("postgres-2") is None
+    assert "Connection refused" in clients_of(gone).asked("postgres-2")
+    assert clients_of(gone).received("postgres-2") is None
 
 
 @pytest.mark.local

@@ -12,6 +12,7 @@ from sre.drills.catalog import DRILLS
 from sre.drills.database import DatabaseDrill
 from sre.errors import ExitCode, ExperimentFailed, FaultWithoutEffect
 from sre.faults.database import KINDS
+from sre.targets.base import Capability
 from tests.sre.cluster import ClusterTarget, Manners
 
 if TYPE_CHECKING:
@@ -65,6 +66,21 @@ def test_each_has_an_experiment_that_hits_the_same_when_it_is_run_alone(kind: ty
     assert document["configuration"]["member"]["default"] == kind.whom
     (action,) = document["method"]
     assert action["provider"]["arguments"]["kind"] in KINDS
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DATABASE if kind.needs > DatabaseDrill.needs], ids=lambda kind: kind.name)
+def test_what_a_target_cannot_do_is_known_before_anything_is_changed(run_drills: RunDrills, kind: type[DatabaseDrill]) -> None:
+    class Plain(ClusterTarget):
+        capabilities = ClusterTarget.capabilities - {Capability.CABLES, Capability.STORES}
+
+    target = Plain()
+    ran = run_drills(simulated(kind), target=target)
+    assert ran.record.exit_code == ExitCode.CANNOT_RUN
+    (lacking,) = kind.needs - DatabaseDrill.needs
+    assert ran.step("preflight").detail == f"target memory cannot do {lacking}, which {kind.name} needs"
+    assert ran.step("steady").result == "skipped"
+    assert not target.cluster.outages
+    assert ran.pending() == 0
 
 
 def test_every_drill_of_the_module_is_in_the_catalogue() -> None:

@@ -25,6 +25,7 @@ def target() -> ClusterTarget:
         ("freeze", "postgres-3", "SIGSTOP of the database server postgres-3", "let postgres-3 run again"),
         ("lose", "primary", "loss of the host of postgres-1", "start the host of postgres-1 again"),
         ("lose", "standby", "loss of the host of postgres-2", "start the host of postgres-2 again"),
+        ("lose-volume", "primary", "loss of the volume of postgres-1", "start the host of postgres-1 again"),
         ("cut", "primary", "pulled cable of postgres-1", "put the cable of postgres-1 back"),
         ("cut", "standby", "pulled cable of postgres-2", "put the cable of postgres-2 back"),
         ("lose-store", "primary, postgres-3", "loss of etcd beside postgres-1 and postgres-3",

@@ -7,16 +7,23 @@ import pytest
 from sre.drills.world import World
 from sre.errors import UsageError
 from sre.load.worker import LocustLoad
-from sre.targets.base import Capability, Load, Observers, Router, Target, check_shares
+from sre.targets.base import Capability, DatabaseCluster, Load, Nodes, Observers, Router, Target, check_shares
 from sre.targets.generator import MemoryLoad
+from sre.targets.kubernetes.database import KubernetesDatabase
+from sre.targets.kubernetes.nodes import KubernetesNodes
+from sre.targets.kubernetes.target import KubernetesTarget
+from sre.targets.local.members import LocalDatabase
 from sre.targets.local.router import LocalRouter
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
+from sre.targets.nodes import MemoryNodes
 from sre.targets.routing import MemoryRouter
+from tests.sre.cluster import Cluster
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "rollouts", "scaling"]
+    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "rollouts", "scaling",
+             "cables", "stores"]  # fmt: skip
     assert [str(capability) for capability in Capability] == names
 
 
@@ -25,6 +32,12 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
     [
         (Target, MemoryTarget),
         (Target, LocalTarget),
+        (Target, KubernetesTarget),
+        (DatabaseCluster, LocalDatabase),
+        (DatabaseCluster, KubernetesDatabase),
+        (DatabaseCluster, Cluster),
+        (Nodes, MemoryNodes),
+        (Nodes, KubernetesNodes),
         (Router, MemoryRouter),
         (Router, LocalRouter),
         (Observers, MemoryTarget),

@@ -15,14 +15,15 @@ import yaml
 
 from sre.targets.kubernetes.client import Api
 from tests.cluster import Cluster, cluster, kubectl
+from tests.kubernetes_system import system_on_cluster
 
-__all__ = ["cluster", "kubectl"]
+__all__ = ["cluster", "kubectl", "system_on_cluster"]
 
 
 class Served(ThreadingHTTPServer):
     """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status.
 
-    Changes are remembered as method, path and body.
+    What is changed is answered the same way, and noted in `changes` as method, path, kind of content, and content.
     """
 
     daemon_threads = True
@@ -30,7 +31,7 @@ class Served(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, Any] = {}
-        self.changes: list[tuple[str, str, Any]] = []
+        self.changes: list[tuple[str, str, str | None, Any]] = []
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.objects.get(path, 404)
@@ -54,9 +55,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._change()
 
+    def do_DELETE(self) -> None:
+        self._change()
+
     def _change(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.changes.append((self.command, self.path, body))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        content = json.loads(body) if body else None
+        self.server.changes.append((self.command, self.path, self.headers.get("Content-Type"), content))
         self.do_GET()
 
     def log_message(self, *_: object) -> None:

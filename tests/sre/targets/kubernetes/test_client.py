@@ -29,11 +29,33 @@ def test_a_refusal_is_not_an_absence(api: Api, served: Served) -> None:
         api.find(PATH)
 
 
+def test_an_object_is_changed_in_part_or_deleted(api: Api, served: Served) -> None:
+    served.objects[PATH] = {}
+    api.patch(PATH, {"metadata": {"finalizers": ["a/b"]}})
+    api.delete(f"{PATH}?gracePeriodSeconds=0")
+    assert served.changes == [
+        ("PATCH", PATH, "application/strategic-merge-patch+json", {"metadata": {"finalizers": ["a/b"]}}),
+        ("DELETE", f"{PATH}?gracePeriodSeconds=0", None, None),
+    ]
+
+
+def test_what_is_not_there_counts_as_deleted_and_cannot_be_changed(api: Api, served: Served) -> None:
+    api.delete(PATH)
+    with pytest.raises(StepFailed, match="cluster testbed refused PATCH /api/v1/nodes: 404"):
+        api.patch(PATH, {"metadata": {}})
+    served.objects[PATH] = 409
+    for change in (api.delete, lambda path: api.patch(path, {"metadata": {}})):
+        with pytest.raises(StepFailed, match=r"cluster testbed refused [A-Z]+ /api/v1/nodes: 409"):
+            change(PATH)
+
+
 def test_a_server_that_is_gone_is_named(api: Api, served: Served) -> None:
     served.shutdown()
     served.server_close()
     with pytest.raises(TargetUnavailable, match="cluster testbed did not answer GET /api/v1/nodes"):
         api.find(PATH)
+    with pytest.raises(TargetUnavailable, match="cluster testbed did not answer DELETE /api/v1/nodes"):
+        api.delete(PATH)
     with pytest.raises(StepFailed, match="sh cannot be run in api of pod a:"):
         api.run("ml-system", "a", "api", ["sh"])
     with pytest.raises(ConnectionError):

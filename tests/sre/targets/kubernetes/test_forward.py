@@ -45,6 +45,7 @@ def _asked(url: str) -> bytes:
 def test_what_is_sent_arrives_and_the_answer_comes_back_whole(echo: tuple[str, int]) -> None:
     forward = Forward(lambda: socket.create_connection(echo))
     try:
+        assert forward.url == f"http://127.0.0.1:{forward.port}"
         for _ in range(3):
             assert _asked(forward.url) == b"hello" * 50_000
     finally:

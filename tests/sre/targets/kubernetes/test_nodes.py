@@ -20,6 +20,7 @@ from sre.targets.simulation import VirtualClock
 from tests.cluster import Cluster
 from tests.sre.targets.kubernetes.conftest import Served
 
+_MERGE = "application/strategic-merge-patch+json"
 ON_NODE_2 = "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode2"
 
 
@@ -124,13 +125,13 @@ def test_a_drain_closes_the_node_then_evicts_what_may_leave(api: Api, served: Se
     nodes.lose("node2", "drain")
     assert clock.now() - began == 2.0
     assert served.changes == [
-        ("PATCH", "/api/v1/nodes/node2", {"spec": {"unschedulable": True}}),
-        *[("POST", "/api/v1/namespaces/ml-system/pods/a/eviction", _eviction("a"))],
-        *[("POST", "/api/v1/namespaces/ml-system/pods/b/eviction", _eviction("b"))],
-        *[("POST", "/api/v1/namespaces/ml-system/pods/a/eviction", _eviction("a"))] * 2,
+        ("PATCH", "/api/v1/nodes/node2", _MERGE, {"spec": {"unschedulable": True}}),
+        *[("POST", "/api/v1/namespaces/ml-system/pods/a/eviction", "application/json", _eviction("a"))],
+        *[("POST", "/api/v1/namespaces/ml-system/pods/b/eviction", "application/json", _eviction("b"))],
+        *[("POST", "/api/v1/namespaces/ml-system/pods/a/eviction", "application/json", _eviction("a"))] * 2,
     ]
     nodes.bring_back("node2", "drain")
-    assert served.changes[-1] == ("PATCH", "/api/v1/nodes/node2", {"spec": {"unschedulable": False}})
+    assert served.changes[-1] == ("PATCH", "/api/v1/nodes/node2", _MERGE, {"spec": {"unschedulable": False}})
 
 
 def _eviction(pod: str) -> dict[str, Any]:

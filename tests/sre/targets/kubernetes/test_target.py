@@ -24,6 +24,7 @@ from tests.sre.targets.kubernetes.objects import pod
 DEPLOYMENT = "/apis/apps/v1/namespaces/ml-system/deployments/ml-api"
 PODS = "/api/v1/namespaces/ml-system/pods?labelSelector=app.kubernetes.io%2Fname%3Dml-api%2Ctrack%3Dstable"
 ROUTE = "/apis/gateway.networking.k8s.io/v1/namespaces/ml-system/httproutes/ml-api"
+PASSWORDS = "/api/v1/namespaces/data/secrets/postgres-passwords"
 READY_WITHIN_S = 90.0
 
 
@@ -63,25 +64,26 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
     assert system.capabilities == {
-        Capability.REPLICAS, Capability.ALERTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING,
+        Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
+        Capability.SCALING,
     }  # fmt: skip
     with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
         system.scale()
     with pytest.raises(CannotRun, match="set SRE_NODE_POWER_OFF and SRE_NODE_POWER_OFF_UNDO"):
         system.nodes.check("power-off")
-    with pytest.raises(CannotRun, match="use target local"):
-        _ = system.database
+    with pytest.raises(CannotRun, match="use it within `watched`"):
+        system.reached()
     with pytest.raises(CannotRun, match="use target local"):
         _ = system.router
 
 
 def test_a_rollout_makes_every_pod_old(system: KubernetesTarget, served: Served) -> None:
     system.roll_out()
-    ((method, path, body),) = served.changes
+    ((method, path, _, body),) = served.changes
     assert (method, path) == ("PATCH", DEPLOYMENT)
     assert list(body["spec"]["template"]["metadata"]["annotations"]) == ["kubectl.kubernetes.io/restartedAt"]
     del served.objects[DEPLOYMENT]
-    with pytest.raises(StepFailed, match="the Deployment ml-api is not there"):
+    with pytest.raises(StepFailed, match="refused PATCH"):
         system.roll_out()
 
 
@@ -131,7 +133,13 @@ def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarge
     listeners = [{"name": "http", "protocol": "HTTP", "port": 80}]
     gateway = {"spec": {"listeners": listeners}, "status": {"addresses": [{"value": "10.80.0.64"}]}}
     served.objects |= {ROUTE: route, "/apis/gateway.networking.k8s.io/v1/namespaces/e/gateways/edge": gateway}
+    with pytest.raises(TargetUnavailable, match=f"has nothing at {PASSWORDS}"), system.watched():
+        pass
+    served.objects[PASSWORDS] = {"data": {"drills": "YTpi", "backup": "Yw=="}}
     with system.watched() as endpoints:
+        assert system.reached()[1] == endpoints
+        assert endpoints.passfile.read_text() == "*:*:*:drills:a\\:b\n*:*:*:backup:c\n"
+        assert endpoints.passfile.stat().st_mode & 0o777 == 0o600
         assert endpoints.ingress == "http://10.80.0.64"
         assert endpoints.prometheus.startswith("http://127.0.0.1:")
         assert endpoints.prometheus != endpoints.alertmanager

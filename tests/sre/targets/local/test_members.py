@@ -211,6 +211,21 @@ def test_a_lost_host_stays_away_until_it_is_brought_back(cluster: Cluster) -> No
     assert cluster.member(victim.name).identity not in {"", victim.identity}
 
 
+@pytest.mark.local
+def test_a_member_that_loses_its_volume_is_built_anew_from_the_primary(cluster: Cluster) -> None:
+    victim = cluster.with_role("standby")
+    volume, data = cluster.database.volume(victim.name), cluster.layout.data(victim.name)
+    assert volume == str(data.stat().st_ino)
+    cluster.database.lose_volume(victim.name)
+    cluster.wait(lambda: cluster.database.volume(victim.name) not in {"", volume}, "it has another data folder")
+    cluster.wait(cluster.whole, "it follows again")
+    assert cluster.member(victim.name).identity not in {"", victim.identity}
+    aside = data.with_suffix(".lost")
+    assert aside.exists()
+    cluster.database.bring_back(victim.name)
+    assert not aside.exists()
+
+
 def service(cluster: Cluster, name: str) -> state.ServiceState:
     current = state.read(cluster.layout.home)
     assert current is not None
@@ -269,6 +284,9 @@ def test_of_a_cluster_that_is_gone_nothing_is_known_and_nothing_is_done(make_lay
             act("postgres-2")
     with pytest.raises(StepFailed, match=r"there is no primary to switch over from \(to postgres-2\)"):
         database.switch_over("postgres-2")
+    assert database.volume("postgres-2") == ""
+    with pytest.raises(StepFailed, match="postgres-2 has no data to lose"):
+        database.lose_volume("postgres-2")
     for change in (database.lose, database.refuse_writes):
         with pytest.raises(TargetUnavailable, match="is gone; run `sre up`"):
             change("postgres-2")

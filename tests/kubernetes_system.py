@@ -1,0 +1,23 @@
+"""The system on the real cluster, for tests that need one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sre.targets.kubernetes import deploy
+from sre.targets.kubernetes.client import Api
+from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.target import KubernetesTarget
+from tests.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesTarget]:
+    """The overlay `dev` on the test cluster, left there: applying it again changes nothing."""
+    api = Api(str(cluster.kubeconfig), None)
+    where = Place(tmp_path_factory.mktemp("home"), str(cluster.kubeconfig), api.context, "dev")
+    system = deploy.up(where, cluster.kubectl.parent, api, lambda _: None)
+    yield system
+    system.close()
