@@ -198,8 +198,8 @@ class KubernetesTarget:
                 mlflow="",
             )  # fmt: skip
             self._reached = access, endpoints
+            opened.callback(setattr, self, "_reached", None)
             yield endpoints
-        self._reached = None
 
     def reached(self) -> tuple[Access, Endpoints]:
         """How clients of the database reach it, and where everything else is.

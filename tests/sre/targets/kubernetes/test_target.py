@@ -145,6 +145,8 @@ def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarge
         assert endpoints.prometheus != endpoints.alertmanager
     with system.watched("https://ml.example") as endpoints:
         assert endpoints.ingress == "https://ml.example"
+    with pytest.raises(CannotRun, match="use it within `watched`"):
+        system.reached()
 
 
 class TestOnTheCluster:
