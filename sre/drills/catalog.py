@@ -29,6 +29,7 @@ from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
 from sre.drills.restore import Restore
 from sre.drills.training import Training
+from sre.drills.velero import VeleroRestore
 from sre.errors import UsageError
 
 # First what needs the system whole, last what takes a copy of everything that happened.
@@ -39,11 +40,11 @@ DRILLS: dict[str, type[Drill]] = {
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
-        Restore,
+        Restore, VeleroRestore,
     )
 }  # fmt: skip
 
-# One of each kind: together they judge every promise, in minutes. The other faults are drills of their own.
+# One of each kind: together they judge every promise that one machine can keep, in minutes. The other faults are drills of their own.
 GAME_DAY: tuple[type[Drill], ...] = (
     Training, PeakLoad, PodRecovery, Alerting, DatabaseRecovery, CanaryWrongClasses, Restore,
 )  # fmt: skip

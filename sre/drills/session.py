@@ -45,7 +45,7 @@ def on_cluster(
     """The same on the cluster that `sre up --target kubernetes` left a system on."""
     from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415 - slow to import
 
-    system = kubernetes.attach(settings.home)
+    system = kubernetes.attach(settings.home, settings.tools)
     with system.watched(settings.ingress) as endpoints:
         world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
         return run.run(

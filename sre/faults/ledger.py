@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +20,9 @@ LEDGER_NAME = "ledger.jsonl"
 READY_WITHIN_S = 90.0
 # A member that starts from nothing copies the primary's data first.
 WHOLE_WITHIN_S = 120.0
+# Velero deletes no backup that is being made, so it is asked again.
+FORGOTTEN_WITHIN_S = 300.0
+ASK_AGAIN_S = 15.0
 
 
 def _resume(target: Target, arguments: Mapping[str, str]) -> None:
@@ -84,6 +88,19 @@ def _resume_service(target: Target, arguments: Mapping[str, str]) -> None:
         target.signal_service(arguments["service"], SIGCONT)
 
 
+def _forget_volumes(target: Target, arguments: Mapping[str, str]) -> None:
+    volumes, clock = target.volumes, target.clock
+    name, namespaces = arguments["name"], arguments["namespaces"].split(",")
+    deadline, asked = clock.now() + FORGOTTEN_WITHIN_S, -math.inf
+    while left := volumes.left(name, namespaces):
+        if clock.now() > deadline:
+            raise UndoIncomplete(f"not gone within {FORGOTTEN_WITHIN_S:.0f} s: {left}")
+        if clock.now() - asked >= ASK_AGAIN_S:
+            volumes.forget(name, namespaces)
+            asked = clock.now()
+        clock.sleep(0.5)
+
+
 def _demote(target: Target, arguments: Mapping[str, str]) -> None:
     target.router.demote(arguments["version"])
 
@@ -103,6 +120,7 @@ ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "catch-up": _repaired(lambda database, member: database.catch_up(member)),
     "remove-restored": _remove_restored,
     "resume-service": _resume_service,
+    "forget-volumes": _forget_volumes,
     "demote": _demote,
     "end-canary": _end_canary,
 }

@@ -115,8 +115,10 @@ class Api:
             raise TargetUnavailable(f"cluster {self.context} has nothing at {path}; run `sre up --target kubernetes`")
         return found
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Ended:
-        """Run a command in a container, without a shell.
+    def run(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, within_s: float = RUN_WITHIN_S
+    ) -> Ended:
+        """Run a command in a container, without a shell; one that does not end within the time has no exit status.
 
         Raises:
             StepFailed: it cannot be begun: no such pod, or its container does not run.
@@ -130,7 +132,7 @@ class Api:
         except (ApiException, websocket.WebSocketException, OSError) as error:
             raise StepFailed(f"{command[0]} cannot be run in {container} of pod {pod}: {_words(error)}") from error
         try:
-            under_way.run_forever(timeout=RUN_WITHIN_S)
+            under_way.run_forever(timeout=within_s)
             output = f"{under_way.read_channel(ws_client.STDOUT_CHANNEL)}{under_way.read_channel(ws_client.STDERR_CHANNEL)}"
             return Ended(_exit_code(under_way.read_channel(ws_client.ERROR_CHANNEL)), output)
         except (websocket.WebSocketException, OSError) as error:

@@ -13,8 +13,8 @@ from typing import Any
 from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Endpoints, Replica
-from sre.targets.base import Capability, DatabaseCluster, Router
-from sre.targets.kubernetes import edge, place, slots
+from sre.targets.base import Capability, DatabaseCluster, Router, VolumeBackups
+from sre.targets.kubernetes import edge, place, slots, velero
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.forward import Forward
 from sre.targets.kubernetes.place import Place
@@ -53,16 +53,17 @@ class KubernetesTarget:
         where: what was begun there.
         api: of the cluster.
         namespace: of the serving replicas.
+        tools: folder of unpacked programs, where PATH holds none.
     """
 
     name = "kubernetes"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.VOLUME_BACKUPS})
 
-    def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE) -> None:
+    def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE, tools: Path = Path()) -> None:
         self.place = where
         self.clock: Clock = SystemClock()
         self.api = api
-        self._namespace = namespace
+        self._namespace, self._tools = namespace, tools
         self._readiness = Readiness(lambda pod: api.connect(namespace, pod, PORT))
 
     @property
@@ -102,6 +103,11 @@ class KubernetesTarget:
     def router(self) -> Router:
         """Not yet."""
         raise CannotRun("the kubernetes target does not split traffic; use target local")
+
+    @property
+    def volumes(self) -> VolumeBackups:
+        """Velero. Raises TargetUnavailable where it is not installed, MissingProgram without its program."""
+        return velero.of(self.api, self._tools, self.place.kubeconfig)
 
     def kill(self, replica: str) -> None:
         """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""
@@ -173,8 +179,12 @@ class KubernetesTarget:
         return self.api.connect("monitoring", running[0], port)
 
 
-def attach(home: Path) -> KubernetesTarget:
+def attach(home: Path, tools: Path = Path()) -> KubernetesTarget:
     """The system of the cluster that was begun from a home.
+
+    Args:
+        home: SRE_HOME.
+        tools: folder of unpacked programs, where PATH holds none.
 
     Raises:
         TargetUnavailable: none was, its cluster does not answer, or it holds no Deployment ml-api.
@@ -184,4 +194,4 @@ def attach(home: Path) -> KubernetesTarget:
         raise TargetUnavailable(f"no system on a cluster was begun from {home}; run `sre up --target kubernetes`")
     api = Api(found.kubeconfig, found.context)
     api.get(_DEPLOYMENT.format(NAMESPACE))
-    return KubernetesTarget(found, api)
+    return KubernetesTarget(found, api, tools=tools)
