@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         ingress: base URL at which users reach the kubernetes target; found from its Gateway when not set.
         image_build: command that builds an image, with {tag}, {dockerfile} and {context}; when not set, images are taken as they
             are.
-        velero_url: of an S3 service outside the cluster, as its pods reach it; when not set, Velero is neither installed nor deleted.
+        velero_url: of an S3 service outside the cluster, as its pods reach it; when not set, Velero is not installed.
         velero_bucket: of it, for backups; must exist.
         velero_credentials: file with the keys to it, as the AWS tools have it.
         velero_ca: file of certificates to verify it with.

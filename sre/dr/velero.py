@@ -1,9 +1,10 @@
 """A backup of namespaces by Velero, and its restore elsewhere: each as facts, from which `sre.judges.velero` judges.
 
-Nothing is raised for a backup or a restore that failed, hung or lost something: that is what is to be judged. Facts are plain dicts:
+Nothing is raised for a backup or a restore that failed, hung or lost something: that is what is to be judged. Facts are plain:
 
     backup, restore     the object as last seen, None when there is none
     late                what it was waiting for when its time was up, in words; empty when it was not
+    words               its errors and warnings as sentences
     made, brought       PodVolumeBackups, PodVolumeRestores
     before, after       what lived, as `Living`
     archived            digests of the objects in the store; {"trouble": why} when they could not be had
@@ -12,7 +13,7 @@ Nothing is raised for a backup or a restore that failed, hung or lost something:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sre.clock import Clock
@@ -26,41 +27,54 @@ LOOK_EVERY_S = 0.5
 Say = Callable[[str], None]
 
 
-def until(clock: Clock, look: Callable[[], str], *, within_s: float, what: str, say: Say) -> str:
-    """Look again and again until nothing is waited for.
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who waits.
 
-    Args:
+    Attributes:
+        volumes: of the target.
         clock: of the target.
-        look: says what is waited for; empty when it is nothing.
-        within_s: deadline, s.
-        what: that should be, in words.
+        within_s: for one thing that is waited for, s.
         say: is told of each change.
-
-    Returns:
-        What was last waited for when the time was up; empty when it was not.
     """
-    deadline, told = clock.now() + within_s, ""
-    while seen := look():
-        if clock.now() > deadline:
-            return f"{what} not within {within_s:.0f} s (last seen: {seen})"
-        if seen != told:
-            say(f"waiting for {what}: {seen}")
-            told = seen
-        clock.sleep(LOOK_EVERY_S)
-    return ""
+
+    volumes: VolumeBackups
+    clock: Clock
+    within_s: float
+    say: Say
+
+    def until(self, look: Callable[[], str], what: str) -> str:
+        """Look again and again until nothing is waited for.
+
+        Args:
+            look: says what is waited for; empty when it is nothing.
+            what: that should be, in words.
+
+        Returns:
+            What was last waited for when the time was up; empty when it was not.
+        """
+        deadline, told = self.clock.now() + self.within_s, ""
+        while seen := look():
+            if self.clock.now() > deadline:
+                return f"{what} not within {self.within_s:.0f} s (last seen: {seen})"
+            if seen != told:
+                self.say(f"waiting for {what}: {seen}")
+                told = seen
+            self.clock.sleep(LOOK_EVERY_S)
+        return ""
 
 
-def sample(volumes: VolumeBackups, clock: Clock, namespace: str, *, within_s: float, say: Say) -> dict[str, dict[str, str]]:
+def sample(watch: Watch, namespace: str) -> dict[str, dict[str, str]]:
     """Let pods run in a namespace of their own and fill their volumes; what stands for each file.
 
     Raises:
         StepFailed: they do not run within the deadline, or cannot be filled.
     """
-    volumes.begin(namespace)
-    if late := until(clock, lambda: not_ready(volumes, [namespace], ()), within_s=within_s, what="pods to run", say=say):
+    watch.volumes.begin(namespace)
+    if late := watch.until(lambda: not_ready(watch.volumes, [namespace], ()), "pods to run"):
         raise StepFailed(late)
-    volumes.fill(namespace)
-    return volumes.files(namespace)
+    watch.volumes.fill(namespace)
+    return watch.volumes.files(namespace)
 
 
 def not_ready(volumes: VolumeBackups, namespaces: Sequence[str], wanted: Sequence[str]) -> str:
@@ -73,53 +87,49 @@ def not_ready(volumes: VolumeBackups, namespaces: Sequence[str], wanted: Sequenc
     return ", ".join([*missing, *waiting])
 
 
-def back_up(
-    volumes: VolumeBackups, clock: Clock, name: str, namespaces: Sequence[str], *, within_s: float, say: Say
-) -> dict[str, Any]:
-    """Back namespaces up and wait for the end: `backup`, `late`, `made`, `before`, `after`, `archived`."""
+def back_up(watch: Watch, name: str, namespaces: Sequence[str]) -> dict[str, Any]:
+    """Back namespaces up and wait for the end: `backup`, `late`, `words`, `made`, `before`, `after`, `archived`."""
+    volumes = watch.volumes
     before = volumes.living(namespaces)
     volumes.back_up(name, namespaces)
-    found, late = _ended(volumes, clock, "backups", name, within_s, say)
+    found, late = _ended(watch, "backups", name)
     made = _of(volumes.records("podvolumebackups"), BACKUP_LABEL, name)
     after = volumes.living(namespaces)
-    say("reading the archive back from the store")
+    watch.say("reading the archive back from the store")
     archived: dict[str, str]
     try:
         archived = volumes.archived(name, namespaces)
     except StepFailed as error:
         archived = {"trouble": str(error)}
     return {
-        "backup": found, "late": late, "made": made, "before": asdict(before), "after": asdict(after), "archived": archived,
+        "backup": found, "late": late, "words": _words(volumes, "Backup", found), "made": made, "before": asdict(before),
+        "after": asdict(after), "archived": archived,
     }  # fmt: skip
 
 
-def bring_back(  # noqa: PLR0913 - each is a part of what a restore is
-    volumes: VolumeBackups, clock: Clock, name: str, backup: str, into: Mapping[str, str], *,
-    away_from: Mapping[str, str], within_s: float, say: Say,
-) -> dict[str, Any]:  # fmt: skip
-    """Restore namespaces under other names, or their own, and wait for their pods: `restore`, `late`, `brought`, `after`.
+def bring_back(watch: Watch, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str]) -> dict[str, Any]:
+    """Restore namespaces and wait for their pods: `restore`, `late`, `words`, `brought`, `after`.
 
     Args:
-        volumes: of the target.
-        clock: of it.
+        watch: waits once for the restore and once for the pods.
         name: of the restore.
         backup: to restore from.
         into: namespace that each namespace is restored as.
         away_from: node by pod; the pod is placed on another.
-        within_s: for the restore, and once more for the pods, s.
-        say: is told of each change.
     """
+    volumes = watch.volumes
     volumes.bring_back(name, backup, into, away_from)
-    found, late = _ended(volumes, clock, "restores", name, within_s, say)
+    found, late = _ended(watch, "restores", name)
     places, wanted = list(into.values()), list(away_from)
     if not late and found is not None and found["status"]["phase"] == "Completed":
-        late = until(clock, lambda: not_ready(volumes, places, wanted), within_s=within_s, what="restored pods to run", say=say)
+        late = watch.until(lambda: not_ready(volumes, places, wanted), "restored pods to run")
     brought = _of(volumes.records("podvolumerestores"), RESTORE_LABEL, name)
-    return {"restore": found, "late": late, "brought": brought, "after": asdict(volumes.living(places))}
+    words = _words(volumes, "Restore", found)
+    return {"restore": found, "late": late, "words": words, "brought": brought, "after": asdict(volumes.living(places))}
 
 
 def scheduled(volumes: VolumeBackups, schedules: Sequence[Object], backups: Sequence[Object]) -> list[dict[str, Any]]:
-    """What the newest complete backup of each of our schedules says of volumes, beside those that live: `backup`, `made`, `living`.
+    """What the newest complete backup of each of our schedules says of volumes: `backup`, `made`, and what is `living`.
 
     Claims that are younger than the backup are left out.
     """
@@ -136,14 +146,12 @@ def scheduled(volumes: VolumeBackups, schedules: Sequence[Object], backups: Sequ
     return found
 
 
-def _ended(
-    volumes: VolumeBackups, clock: Clock, kind: str, name: str, within_s: float, say: Say
-) -> tuple[Object | None, str]:
+def _ended(watch: Watch, kind: str, name: str) -> tuple[Object | None, str]:
     found: Object | None = None
 
     def look() -> str:
         nonlocal found
-        found = next((one for one in volumes.records(kind) if one["metadata"]["name"] == name), None)
+        found = next((one for one in watch.volumes.records(kind) if one["metadata"]["name"] == name), None)
         status = (found or {}).get("status") or {}
         if status.get("phase") in ENDED:
             return ""
@@ -151,8 +159,19 @@ def _ended(
         done = progress.get("itemsBackedUp", progress.get("itemsRestored", 0))
         return f"{status.get('phase') or 'not begun'}, {done} of {progress.get('totalItems', 0)} items"
 
-    late = until(clock, look, within_s=within_s, what=f"the end of {kind.removesuffix('s')} {name}", say=say)
+    late = watch.until(look, f"the end of {kind.removesuffix('s')} {name}")
     return found, late
+
+
+def _words(volumes: VolumeBackups, kind: str, found: Object | None) -> dict[str, list[str]]:
+    status = (found or {}).get("status") or {}
+    if not (status.get("errors") or status.get("warnings")) or found is None:
+        return {}
+    try:
+        return volumes.words(kind, found["metadata"]["name"])
+    except StepFailed:
+        # They stay counted, and none is known to be harmless.
+        return {}
 
 
 def _of(found: Sequence[Object], label: str, name: str) -> list[Object]:

@@ -44,7 +44,7 @@ DRILLS: dict[str, type[Drill]] = {
     )
 }  # fmt: skip
 
-# One of each kind: together they judge every promise that one machine can keep, in minutes. The other faults are drills of their own.
+# One of each kind: together they judge every promise of a single machine, in minutes. The other faults are drills of their own.
 GAME_DAY: tuple[type[Drill], ...] = (
     Training, PeakLoad, PodRecovery, Alerting, DatabaseRecovery, CanaryWrongClasses, Restore,
 )  # fmt: skip

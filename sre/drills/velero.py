@@ -1,4 +1,4 @@
-"""`velero-restore`: Velero backs up a namespace with volumes and brings it back under another name, on other nodes, compared file by file."""
+"""`velero-restore`: Velero backs up a namespace with volumes and brings it back under another name and on other nodes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ SOURCE, RESTORED = "velero-drill", "velero-drill-restored"
 NAMESPACES = (SOURCE, RESTORED)
 WITHIN_S = 300.0
 LOCATION_WITHIN_S = 60.0
-GONE_WITHIN_S = 120.0
 
 
 class VeleroRestore(Drill):
@@ -41,16 +40,12 @@ class VeleroRestore(Drill):
             raise CannotRun(trouble)
         if len(volumes.nodes()) < 2:
             raise CannotRun(f"{len(volumes.nodes())} node takes pods, so nothing can be restored elsewhere; add or uncordon one")
-        left = velero.until(
-            context.target.clock, lambda: volumes.left(_name(context), NAMESPACES), within_s=GONE_WITHIN_S,
-            what="an earlier drill's leftovers to be gone", say=context.say,
-        )  # fmt: skip
-        if left:
+        watch = _watch(context, LOCATION_WITHIN_S)
+        if left := watch.until(lambda: volumes.left(_name(context), NAMESPACES), "leftovers of an earlier drill to be gone"):
             raise StepFailed(f"{left}; run `sre undo` or delete them")
-        velero.until(
-            context.target.clock, lambda: "; ".join(map(judges.told, judges.location(volumes.records("backupstoragelocations")))),
-            within_s=LOCATION_WITHIN_S, what="a place for backups", say=context.say,
-        )  # fmt: skip
+        watch.until(
+            lambda: "; ".join(map(judges.told, judges.location(volumes.records("backupstoragelocations")))), "a place for backups"
+        )
         schedules, backups = volumes.records("schedules"), volumes.records("backups")
         context.note(
             looked_at=context.target.clock.wall(), location=volumes.records("backupstoragelocations"), schedules=schedules,
@@ -63,15 +58,13 @@ class VeleroRestore(Drill):
         name = _name(context)
         sentence = f"delete backup {name} and namespaces {' and '.join(NAMESPACES)}"
         context.ledger.plan(Undo("forget-volumes", {"name": name, "namespaces": ",".join(NAMESPACES)}, sentence))
-        files = velero.sample(context.target.volumes, context.target.clock, SOURCE, within_s=WITHIN_S, say=context.say)
+        files = velero.sample(_watch(context), SOURCE)
         context.note(files=files)
         return f"{len(files)} volumes with {_count(files)} files in namespace {SOURCE}"
 
     def inject(self, context: Context) -> str:
         """Back it up."""
-        taken = velero.back_up(
-            context.target.volumes, context.target.clock, _name(context), [SOURCE], within_s=WITHIN_S, say=context.say
-        )
+        taken = velero.back_up(_watch(context), _name(context), [SOURCE])
         context.note(taken=taken)
         return f"{_ending(taken['backup'])}, {len(taken['made'])} volume backups"
 
@@ -80,7 +73,7 @@ class VeleroRestore(Drill):
         again = context.target.volumes.files(SOURCE)
         context.note(files_after=again)
         archived = context.facts["taken"]["archived"]
-        return archived.get("trouble") or f"{len(archived)} objects read back from the store"
+        return archived.get("trouble") or f"{len(judges.own(archived))} objects read back from the store"
 
     def recover(self, context: Context) -> str:
         """Restore it under another name, each pod away from the node where it was, and look at everything."""
@@ -90,9 +83,7 @@ class VeleroRestore(Drill):
             return "there is no backup to restore"
         away_from = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in taken["after"]["pods"]}
         began = clock.now()
-        brought = velero.bring_back(
-            volumes, clock, name, name, {SOURCE: RESTORED}, away_from=away_from, within_s=WITHIN_S, say=context.say
-        )
+        brought = velero.bring_back(_watch(context), name, name, {SOURCE: RESTORED}, away_from)
         try:
             found: dict[str, Any] = volumes.files(RESTORED)
         except StepFailed as error:
@@ -108,7 +99,7 @@ class VeleroRestore(Drill):
         """What is wrong with backups, what is wrong with the restore, and how long that took."""
         facts = case.facts
         backup, restore = list(_of_backups(facts)), list(_of_restore(facts))
-        archived = _archived(facts)
+        archived = judges.own(_archived(facts))
         made, files = len(facts.get("taken", {}).get("made", ())), _count(facts.get("files_restored", {}))
         verdicts = [
             judges.ruled(
@@ -122,9 +113,7 @@ class VeleroRestore(Drill):
         ]  # fmt: skip
         if "watched" in facts:
             event = "every restored pod ready with every file"
-            verdicts.append(
-                recovery(promise("volume-restore-time"), facts["restored_in"], watched=facts["watched"], event=event)
-            )
+            verdicts.append(recovery(promise("volume-restore-time"), facts["restored_in"], watched=facts["watched"], event=event))
         return Judgement(tuple(verdicts), tuple(map(judges.told, (*backup, *restore))))
 
 
@@ -140,7 +129,7 @@ def _of_backups(facts: Any) -> Iterator[Finding]:
     before, after = taken["before"], taken["after"]
     if taken["late"]:
         yield Finding("backup-late", "backup", taken["late"])
-    yield from judges.backup(taken["backup"])
+    yield from judges.backup(taken["backup"], taken["words"])
     yield from judges.volumes(after["pods"], after["claims"], after["volumes"], taken["made"])
     if "trouble" in taken["archived"]:
         yield Finding("archive-unreadable", "archive", taken["archived"]["trouble"])
@@ -155,7 +144,7 @@ def _of_restore(facts: Any) -> Iterator[Finding]:
     taken, brought, into = facts["taken"], facts["brought"], {SOURCE: RESTORED}
     if brought["late"]:
         yield Finding("restore-late", "restore", brought["late"])
-    yield from judges.restore(brought["restore"], taken["made"], brought["brought"], into)
+    yield from judges.restore(brought["restore"], brought["words"], taken["made"], brought["brought"], into)
     yield from judges.returned(_archived(facts), brought["after"]["items"], into)
     yield from judges.placement(taken["after"]["pods"], brought["after"]["pods"])
     yield from judges.content(facts["files"], facts["files_restored"])
@@ -164,6 +153,10 @@ def _of_restore(facts: Any) -> Iterator[Finding]:
 def _archived(facts: Any) -> dict[str, str]:
     archived = facts.get("taken", {}).get("archived", {})
     return {} if "trouble" in archived else dict(archived)
+
+
+def _watch(context: Context, within_s: float = WITHIN_S) -> velero.Watch:
+    return velero.Watch(context.target.volumes, context.target.clock, within_s, context.say)
 
 
 def _name(context: Context) -> str:

@@ -8,6 +8,7 @@ holds two sides against each other. What counts:
 * A hostPath volume is always found: Velero passes over it and says nothing.
 * emptyDir is not asked for, since it ends with its pod; configMap, secret, projected and downwardAPI are objects themselves.
 * Events, leases, endpoints and their slices are made anew by whatever cluster it is, and are not compared.
+* One warning of a restore is expected: that the ConfigMap with the cluster's own authority is there already, and another.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ PVC_ANNOTATION = "velero.io/pvc-name"
 LATE_S = 7200.0
 ENDED = ("Completed", "PartiallyFailed", "Failed", "FailedValidation")
 # Resources of which a cluster makes its own.
-DERIVED = frozenset({"events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io", "leases.coordination.k8s.io"})
+DERIVED = frozenset(
+    {"events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io", "leases.coordination.k8s.io"}
+)
+_EXPECTED = "could not restore, ConfigMap:kube-root-ca.crt already exists"
 # Resources that are changed when they are restored: addresses, volumes, nodes and the container that waits for the volumes.
 REWRITTEN = frozenset({"pods", "persistentvolumeclaims", "services", "serviceaccounts", "jobs.batch"})
 _NO_FILES = frozenset({"emptyDir", "configMap", "secret", "projected", "downwardAPI", "image"})
@@ -41,6 +45,7 @@ _SHOWN = 3
 
 Items = Mapping[str, str]
 Files = Mapping[str, str]
+Words = Mapping[str, Sequence[str]]
 
 
 def location(found: Sequence[Object]) -> Iterator[Finding]:
@@ -91,27 +96,33 @@ def schedules(found: Sequence[Object], backups: Sequence[Object], now: float) ->
 
 def newest(schedule: str, backups: Sequence[Object]) -> Object | None:
     """The newest ended backup of a schedule."""
-    own = [one for one in backups if (one["metadata"].get("labels") or {}).get(SCHEDULE_LABEL) == schedule and _phase(one) in ENDED]
-    return max(own, key=lambda one: str(one["metadata"]["creationTimestamp"]), default=None)
+    labels = [((one["metadata"].get("labels") or {}).get(SCHEDULE_LABEL), one) for one in backups]
+    ended = [one for label, one in labels if label == schedule and _phase(one) in ENDED]
+    return max(ended, key=lambda one: str(one["metadata"]["creationTimestamp"]), default=None)
 
 
-def backup(found: Object | None) -> Iterator[Finding]:
+def backup(found: Object | None, words: Words) -> Iterator[Finding]:
     """What a Backup says about itself.
 
     Args:
         found: the Backup; None when there is none.
+        words: its `errors` and `warnings` as sentences.
     """
     if found is None:
         yield Finding("backup-missing", "backup", "there is none")
         return
-    yield from _ending("backup", found, "itemsBackedUp")
+    yield from _ending("backup", found, "itemsBackedUp", words)
 
 
-def volumes(pods: Sequence[Object], claims: Sequence[Object], persistent: Sequence[Object], made: Sequence[Object]) -> Iterator[Finding]:
+def volumes(
+    pods: Sequence[Object], claims: Sequence[Object], persistent: Sequence[Object], made: Sequence[Object]
+) -> Iterator[Finding]:
     """Every volume that has files of its own and is not in a backup.
 
     Args:
-        pods, claims, persistent: Pods, PersistentVolumeClaims and PersistentVolumes as they live.
+        pods: as they live.
+        claims: PersistentVolumeClaims, likewise.
+        persistent: PersistentVolumes, likewise.
         made: PodVolumeBackups of the backup.
     """
     of_pod: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
@@ -146,7 +157,8 @@ def items(before: Items, after: Items, archived: Items) -> Iterator[Finding]:
     """Objects that lived and are not in the archive as they were, and objects of the archive that never lived.
 
     Args:
-        before, after: digests of the objects that lived before and after the backup, by `resource/namespace/name`.
+        before: digests of the objects that lived before the backup, by `resource/namespace/name`.
+        after: the same after it.
         archived: the same of what the archive holds, read back from the store.
     """
     for key in sorted((before.keys() & after.keys()) - archived.keys()):
@@ -160,11 +172,14 @@ def items(before: Items, after: Items, archived: Items) -> Iterator[Finding]:
             yield Finding("item-altered", key, "is not in the archive as it lives")
 
 
-def restore(found: Object | None, made: Sequence[Object], brought: Sequence[Object], into: Mapping[str, str]) -> Iterator[Finding]:
+def restore(
+    found: Object | None, words: Words, made: Sequence[Object], brought: Sequence[Object], into: Mapping[str, str]
+) -> Iterator[Finding]:
     """What a Restore says about itself, and volumes of the backup that it did not bring back.
 
     Args:
         found: the Restore; None when there is none.
+        words: its `errors` and `warnings` as sentences.
         made: PodVolumeBackups of its backup.
         brought: PodVolumeRestores of it.
         into: namespace that each namespace is restored as.
@@ -172,7 +187,7 @@ def restore(found: Object | None, made: Sequence[Object], brought: Sequence[Obje
     if found is None:
         yield Finding("restore-missing", "restore", "there is none")
         return
-    yield from _ending("restore", found, "itemsRestored")
+    yield from _ending("restore", found, "itemsRestored", words)
     there = {(one["spec"]["pod"]["namespace"], one["spec"]["pod"]["name"], one["spec"]["volume"]): one for one in brought}
     for one in made:
         source = one["spec"]["pod"]
@@ -206,7 +221,8 @@ def content(before: Mapping[str, Files], after: Mapping[str, Files]) -> Iterator
     """Files in which two looks at the same volumes differ.
 
     Args:
-        before, after: by claim, what stands for each file by its path: kind, mode, owner and checksum.
+        before: by claim, what stands for each file by its path: kind, mode, owner and checksum.
+        after: the same, later or of the restored volumes.
     """
     for claim in sorted(before.keys() | after.keys()):
         old, new = before.get(claim), after.get(claim)
@@ -225,7 +241,8 @@ def placement(before: Sequence[Object], after: Sequence[Object]) -> Iterator[Fin
     """Pods with volumes that came back on the node that they were backed up from.
 
     Args:
-        before, after: Pods of the source and of the restore, under the same names.
+        before: Pods of the source.
+        after: of the restore, under the same names.
     """
     nodes = {name(pod): pod["spec"].get("nodeName") for pod in after}
     for pod in before:
@@ -256,6 +273,11 @@ def ruled(promise: Promise, findings: Iterable[Finding], compared: int, kept: st
     return verdict(promise, Outcome.KEPT, 0.0, None, compared, kept)
 
 
+def own(found: Items) -> dict[str, str]:
+    """Those objects that are compared."""
+    return {key: digest for key, digest in found.items() if not _derived(key)}
+
+
 def told(finding: Finding) -> str:
     """A finding as one sentence."""
     return f"{finding.rule}: {finding.subject} {finding.what}"
@@ -278,18 +300,24 @@ def _made(schedule: Object, backups: Sequence[Object], within: float, now: float
         yield Finding("backup-phase", name(last), f"is {_phase(last)}, and it is the newest of {name(schedule)}")
     age = now - moment(str(last["metadata"]["creationTimestamp"]))
     if age > within:
-        what = f"is the newest of {name(schedule)} and {show(age, Unit.SECONDS)} old; {show(within, Unit.SECONDS)} at most is promised"
+        ages = f"{show(age, Unit.SECONDS)} old; {show(within, Unit.SECONDS)} at most is promised"
+        what = f"is the newest of {name(schedule)} and {ages}"
         yield Finding("backup-stale", name(last), what)
 
 
-def _ending(kind: str, found: Object, counted: str) -> Iterator[Finding]:
+def _ending(kind: str, found: Object, counted: str, words: Words) -> Iterator[Finding]:
     status: Mapping[str, Any] = found.get("status") or {}
     if status.get("phase") != "Completed":
         why = "; ".join(status.get("validationErrors") or ()) or status.get("failureReason") or "no reason given"
         yield Finding(f"{kind}-phase", name(found), f"is {status.get('phase') or 'not begun'}: {why}")
     for what in ("errors", "warnings"):
-        if status.get(what):
-            yield Finding(f"{kind}-{what}", name(found), f"ended with {status[what]} {what}")
+        said = words.get(what, [])
+        unexplained = [one for one in said if _EXPECTED not in one]
+        # More than were said are more than are known to be harmless.
+        if unexplained or status.get(what, 0) > len(said):
+            yield Finding(
+                f"{kind}-{what}", name(found), f"has {status.get(what, 0)} {what}: {'; '.join(unexplained) or 'not told'}"
+            )
     progress = status.get("progress") or {}
     done, total = progress.get(counted, 0), progress.get("totalItems", 0)
     if done != total or not total:

@@ -234,6 +234,10 @@ class VolumeBackups(Protocol):
         """
         ...
 
+    def words(self, kind: str, name: str) -> dict[str, list[str]]:
+        """`errors` and `warnings` of a `Backup` or `Restore`, as sentences; the object itself only counts them."""
+        ...
+
     def forget(self, name: str, namespaces: Sequence[str]) -> None:
         """Delete a backup, its restores and these namespaces. No effect on what is not there."""
         ...

@@ -33,6 +33,7 @@ from sre.targets.simulation import (
     outages,
     scraped,
 )
+from sre.targets.volumes import MemoryVolumes
 
 ALERT = "LowReplicaCount"
 RUNBOOK = "https://runbooks.invalid/low-replica-count.md"
@@ -71,6 +72,16 @@ class Behaviour:
         router_works: False: it refuses every change.
         canary_startup_s: until a canary and its control are ready, s.
         canary_failing: share of the canary's answers that are a 500.
+        velero: False: its server answers nobody.
+        store: False: the place for backups refuses its key.
+        schedules_paused: no backup is made by itself.
+        backup_phase: in which a backup ends.
+        backup_skips: a backup says Completed and has left a volume out.
+        archive_loses: a backup says Completed and an object is not in its archive.
+        restore_phase: in which a restore ends.
+        restore_s: until a restore has ended and its pods run, s.
+        restore_alters: a restore says Completed and a file is another.
+        restore_moves: False: pods come back where they were.
     """
 
     replicas: int = 3
@@ -95,6 +106,16 @@ class Behaviour:
     router_works: bool = True
     canary_startup_s: float = 4.0
     canary_failing: float = 0.0
+    velero: bool = True
+    store: bool = True
+    schedules_paused: bool = False
+    backup_phase: str = "Completed"
+    backup_skips: bool = False
+    archive_loses: bool = False
+    restore_phase: str = "Completed"
+    restore_s: float = 8.0
+    restore_alters: bool = False
+    restore_moves: bool = True
 
 
 class _Source(Protocol):
@@ -114,7 +135,7 @@ class MemoryTarget:
     """
 
     name = "memory"
-    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS})
+    capabilities = frozenset({Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.VOLUME_BACKUPS})
     handle = None
 
     def __init__(self, behaviour: Behaviour | None = None) -> None:
@@ -127,6 +148,7 @@ class MemoryTarget:
         ]
         self._sources: list[_Source] = []
         self._router = MemoryRouter(self.clock, self.behaviour)
+        self.volumes = MemoryVolumes(self.clock, self.behaviour)
 
     @property
     def settle_s(self) -> float:

@@ -115,9 +115,7 @@ class Api:
             raise TargetUnavailable(f"cluster {self.context} has nothing at {path}; run `sre up --target kubernetes`")
         return found
 
-    def run(
-        self, namespace: str, pod: str, container: str, command: Sequence[str], *, within_s: float = RUN_WITHIN_S
-    ) -> Ended:
+    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], *, within_s: float = RUN_WITHIN_S) -> Ended:
         """Run a command in a container, without a shell; one that does not end within the time has no exit status.
 
         Raises:

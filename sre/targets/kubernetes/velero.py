@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import ssl
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from sre.clock import SystemClock
 from sre.errors import StepFailed, TargetUnavailable
 from sre.readings import Living
 from sre.targets.base import Object
@@ -23,6 +28,8 @@ _OWN = f"/apis/velero.io/v1/namespaces/{NAMESPACE}"
 _VERBS = {"list", "create", "get", "delete"}
 # For volumes of some gigabytes.
 FILES_WITHIN_S = 600.0
+RESULTS_WITHIN_S = 30.0
+_REMEDY = "set SRE_VELERO_URL and SRE_VELERO_CREDENTIALS and run `sre up --target kubernetes`"
 # If nobody deletes the drill's backup, Velero does.
 TTL = "24h"
 
@@ -41,7 +48,7 @@ class KubernetesVolumes:
     def trouble(self) -> str:
         """Server, node agents, and that the server answers."""
         if self._api.find(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/velero") is None:
-            return "Velero is not installed; set SRE_VELERO_URL and SRE_VELERO_CREDENTIALS and run `sre up --target kubernetes`"
+            return f"Velero is not installed; {_REMEDY}"
         agents = self._api.find(f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/node-agent")
         if agents is None:
             return "Velero has no node agents, so it backs up no files; install it with --use-node-agent"
@@ -77,9 +84,8 @@ class KubernetesVolumes:
                         found[resource].append(objects.brief(one))
         claimed = {claim["spec"].get("volumeName") for claim in found["persistentvolumeclaims"]}
         volumes = [one for one in self._api.get("/api/v1/persistentvolumes")["items"] if one["metadata"]["name"] in claimed]
-        return Living(
-            digests if items else {}, tuple(found["pods"]), tuple(found["persistentvolumeclaims"]), tuple(map(objects.brief, volumes))
-        )
+        pods, claims = (tuple(found[kind]) for kind in ("pods", "persistentvolumeclaims"))
+        return Living(digests if items else {}, pods, claims, tuple(map(objects.brief, volumes)))
 
     def begin(self, namespace: str) -> None:
         """Apply the sample."""
@@ -114,7 +120,10 @@ class KubernetesVolumes:
         """By `velero backup download`, from the store and not from the server."""
         with tempfile.TemporaryDirectory(prefix="sre-velero-") as folder:
             archive = Path(folder, "archive.tar.gz")
-            self._velero.run("backup", "download", backup, f"--output={archive}", *self._authority(Path(folder)))
+            authority = self._authority(Path(folder))
+            self._velero.run(
+                "backup", "download", backup, f"--output={archive}", *([f"--cacert={authority}"] if authority else [])
+            )
             try:
                 return {key: objects.digest(one) for key, one in archived(archive, namespaces)}
             except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -132,6 +141,22 @@ class KubernetesVolumes:
             *(moved if any(old != new for old, new in into.items()) else []), *elsewhere,
         )  # fmt: skip
 
+    def words(self, kind: str, name: str) -> dict[str, list[str]]:
+        """From the file of results in the store."""
+        request = objects.download(f"{name}-{kind.lower()}", NAMESPACE, f"{kind}Results", name)
+        self._kubectl.apply([request])
+        try:
+            url = self._download(request["metadata"]["name"])
+            with tempfile.TemporaryDirectory(prefix="sre-velero-") as folder:
+                authority = self._authority(Path(folder))
+                verify = ssl.create_default_context(cafile=authority) if authority else True
+                answer = httpx.get(url, timeout=RESULTS_WITHIN_S, verify=verify, trust_env=False).raise_for_status()
+            return objects.sentences(json.loads(gzip.decompress(answer.content)))
+        except (httpx.HTTPError, OSError, EOFError, ValueError) as error:
+            raise StepFailed(f"the results of {kind} {name} cannot be read: {error}") from error
+        finally:
+            self._kubectl.delete([request])
+
     def forget(self, name: str, namespaces: Sequence[str]) -> None:
         """Velero deletes the snapshots in the store and the restores along with a backup."""
         self._kubectl.delete(
@@ -140,7 +165,13 @@ class KubernetesVolumes:
                 {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE}},
             ]
         )
-        if self._api.find(f"{_OWN}/backups/{name}") is not None:
+        backup = self._api.find(f"{_OWN}/backups/{name}")
+        if backup is None:
+            return
+        if (backup.get("status") or {}).get("phase") == "FailedValidation":
+            # Nothing of it is in the store, which may be away, and without the store Velero deletes none.
+            self._kubectl.delete([backup])
+        else:
             self._velero.run("backup", "delete", name, "--confirm")
 
     def left(self, name: str, namespaces: Sequence[str]) -> str:
@@ -170,19 +201,29 @@ class KubernetesVolumes:
                     why = f"status {ended.code}: {ended.output.strip()[-300:]}"
                 except ValueError as error:
                     why = f"this line is not understood: {error}"
-        raise StepFailed(f"the files of volume {volume} of pod {name} cannot be read ({why}); its image needs sh, find and sha256sum")
+        raise StepFailed(f"volume {volume} of pod {name} cannot be read ({why}); its image needs sh, find and sha256sum")
 
     def _run(self, namespace: str, pod: str, container: str, script: Sequence[str]) -> Ended:
         command = ["sh", "-c", script[0], "sh", *script[1:]]
         return self._api.run(namespace, pod, container, command, within_s=FILES_WITHIN_S)
 
-    def _authority(self, folder: Path) -> list[str]:
-        """Of the store, as the backup storage location has it."""
+    def _download(self, request: str) -> str:
+        clock = SystemClock()
+        deadline = clock.now() + RESULTS_WITHIN_S
+        while clock.now() < deadline:
+            status = self._api.get(f"{_OWN}/downloadrequests/{request}").get("status") or {}
+            if status.get("downloadURL"):
+                return str(status["downloadURL"])
+            clock.sleep(0.2)
+        raise StepFailed(f"Velero gave no address for {request} within {RESULTS_WITHIN_S:.0f} s")
+
+    def _authority(self, folder: Path) -> Path | None:
+        """Of the store, as the backup storage location has it; None when it has none."""
         for one in self.records("backupstoragelocations"):
             if authority := one["spec"].get("objectStorage", {}).get("caCert"):
                 (folder / "ca.pem").write_bytes(base64.b64decode(authority))
-                return [f"--cacert={folder / 'ca.pem'}"]
-        return []
+                return folder / "ca.pem"
+        return None
 
 
 def archived(archive: Path, namespaces: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -216,7 +257,5 @@ def of(api: Api, tools: Path, kubeconfig: str) -> KubernetesVolumes:
         MissingProgram: one of them is not installed.
     """
     if api.find("/apis/velero.io/v1") is None:
-        raise TargetUnavailable(
-            f"cluster {api.context} knows no Velero; set SRE_VELERO_URL and SRE_VELERO_CREDENTIALS and run `sre up --target kubernetes`"
-        )
+        raise TargetUnavailable(f"cluster {api.context} knows no Velero; {_REMEDY}")
     return KubernetesVolumes(api, Kubectl(tools, kubeconfig, api.context), VeleroProgram(tools, kubeconfig, api.context))

@@ -47,7 +47,8 @@ def install(velero: VeleroProgram, kubectl: Kubectl, store: Store, say: Say) -> 
     """Install Velero and our schedules, or leave it as it is where it is already so.
 
     Args:
-        velero, kubectl: for the cluster.
+        velero: for the cluster.
+        kubectl: likewise.
         store: for the backups.
         say: receives one line per change.
 
@@ -70,16 +71,6 @@ def install(velero: VeleroProgram, kubectl: Kubectl, store: Store, say: Say) -> 
         *([f"--cacert={store.authority}"] if store.authority else []), "--apply", "--wait", within_s=INSTALL_WITHIN_S,
     )  # fmt: skip
     kubectl.apply(schedules())
-
-
-def uninstall(velero: VeleroProgram, kubectl: Kubectl) -> None:
-    """Delete Velero from the cluster. What is in the store stays.
-
-    Raises:
-        StepFailed: it cannot be deleted.
-    """
-    velero.run("uninstall", "--force", within_s=INSTALL_WITHIN_S)
-    kubectl.delete(accounts())
 
 
 def schedules() -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sre.targets.base import Object
@@ -116,7 +116,8 @@ def modifier(name: str, place: str, away_from: Mapping[str, str]) -> dict[str, A
         place: Velero's namespace.
         away_from: node by pod.
     """
-    rules = [_rule("pods", f"^{pod}$", {"spec": {"affinity": {"nodeAffinity": _not_on(node)}}}) for pod, node in away_from.items()]
+    patches = {pod: {"spec": {"affinity": {"nodeAffinity": _not_on(node)}}} for pod, node in away_from.items()}
+    rules = [_rule("pods", f"^{pod}$", patch) for pod, patch in patches.items()]
     rules.append(_rule("persistentvolumeclaims", "", {"metadata": {"annotations": {_SELECTED_NODE: None}}}))
     # YAML holds JSON.
     text = json.dumps({"version": "v1", "resourceModifierRules": rules})
@@ -133,6 +134,33 @@ def _rule(resource: str, names: str, patch: Mapping[str, Any]) -> dict[str, Any]
 def _not_on(node: str) -> dict[str, Any]:
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}]}]
     return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+
+
+def download(name: str, place: str, kind: str, of: str) -> dict[str, Any]:
+    """The request for a file that belongs to a backup or restore.
+
+    Args:
+        name: of the request.
+        place: Velero's namespace.
+        kind: of the file, as in `RestoreResults`.
+        of: name of the backup or restore.
+    """
+    target = {"kind": kind, "name": of}
+    metadata = {"name": name, "namespace": place}
+    return {"apiVersion": "velero.io/v1", "kind": "DownloadRequest", "metadata": metadata, "spec": {"target": target}}
+
+
+def sentences(results: Mapping[str, Any]) -> dict[str, list[str]]:
+    """`errors` and `warnings` of a results file: those of Velero, of the cluster, and of each namespace."""
+    return {kind: list(_leaves(results.get(kind) or {})) for kind in ("errors", "warnings")}
+
+
+def _leaves(tree: Any) -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        for part in tree.values():
+            yield from _leaves(part)
+    elif tree:
+        yield from map(str, tree)
 
 
 def digest(thing: Object) -> str:

@@ -46,7 +46,8 @@ class VeleroProgram:
                 timeout=within_s, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise StepFailed(f"{what} did not end within {within_s:.0f} s; see `kubectl logs -n {NAMESPACE} deploy/velero`") from error
+            log = f"kubectl logs -n {NAMESPACE} deploy/velero"
+            raise StepFailed(f"{what} did not end within {within_s:.0f} s; see `{log}`") from error
         except OSError as error:
             raise CannotRun(f"{what} cannot be run: {error}") from error
         if done.returncode:

@@ -20,7 +20,7 @@ import httpx
 from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
 from sre.readings import Endpoints, Replica
-from sre.targets.base import Capability
+from sre.targets.base import Capability, VolumeBackups
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
 from sre.targets.local.members import LocalDatabase
@@ -108,6 +108,11 @@ class LocalTarget:
         if not self.layout.clustered:
             raise CannotRun(f"the system of {self.layout.home} is a restored place: its database is a single server")
         return LocalDatabase(self.layout)
+
+    @property
+    def volumes(self) -> VolumeBackups:
+        """None here: its data are files of one machine. See capability BACKUPS."""
+        raise CannotRun("the local target has no namespaces to back up; use target kubernetes")
 
     @property
     def router(self) -> LocalRouter:
