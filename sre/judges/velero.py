@@ -23,7 +23,6 @@ from sre.judges.manifests.arithmetic import KEPT
 from sre.judges.manifests.objects import Finding, Object, name, namespace
 from sre.judges.ruling import verdict
 from sre.promises import Promise
-from sre.units import Unit, show
 from sre.verdict import Outcome, Verdict
 
 SCHEDULES = {f"ml-{kind}": kept for kind, kept in KEPT.items()}
@@ -294,14 +293,13 @@ def _made(schedule: Object, backups: Sequence[Object], within: float, now: float
     since = now - moment(str(schedule["metadata"]["creationTimestamp"]))
     if last is None:
         if since > within:
-            yield Finding("backup-stale", name(schedule), f"made no backup in {show(since, Unit.SECONDS)}")
+            yield Finding("backup-stale", name(schedule), f"made no backup in {since / 3600:,.0f} h")
         return
     if _phase(last) != "Completed":
         yield Finding("backup-phase", name(last), f"is {_phase(last)}, and it is the newest of {name(schedule)}")
     age = now - moment(str(last["metadata"]["creationTimestamp"]))
     if age > within:
-        ages = f"{show(age, Unit.SECONDS)} old; {show(within, Unit.SECONDS)} at most is promised"
-        what = f"is the newest of {name(schedule)} and {ages}"
+        what = f"is the newest of {name(schedule)} and {age / 3600:,.0f} h old; {within / 3600:,.0f} h at most is promised"
         yield Finding("backup-stale", name(last), what)
 
 
