@@ -84,7 +84,7 @@ def _pod() -> dict[str, Any]:
     container = {
         "name": NAME, "image": IMAGE, "imagePullPolicy": "IfNotPresent",
         "command": ["sh", "-c", "trap 'exit 0' TERM; sleep 864000 & wait"],
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
             {"name": "data", "mountPath": MOUNT}, {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - of the container

@@ -15,18 +15,21 @@ import yaml
 
 from sre.targets.kubernetes.client import Api
 from tests.cluster import Cluster, cluster, kubectl
+from tests.sre.targets.kubernetes.programs import Programs
 
 __all__ = ["cluster", "kubectl"]
 
 
 class Served(ThreadingHTTPServer):
-    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status."""
+    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status; with
+    the bytes that `raw` holds first of all."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, Any] = {}
+        self.raw: dict[str, bytes] = {}
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.objects.get(path, 404)
@@ -39,10 +42,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: Served
 
     def do_GET(self) -> None:
-        status, body = self.server.answer(self.path)
+        raw = self.server.raw.get(self.path)
+        status, body = self.server.answer(self.path) if raw is None else (200, None)
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write(json.dumps(body).encode() if raw is None else raw)
 
     def log_message(self, *_: object) -> None:
         return
@@ -75,6 +79,14 @@ def kubeconfig(served: Served, tmp_path: Path) -> str:
 def api(kubeconfig: str) -> Api:
     """Asks it."""
     return Api(kubeconfig, None)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Stand-ins for kubectl and velero, the only ones on PATH."""
+    made = Programs(tmp_path / "programs")
+    monkeypatch.setenv("PATH", str(made.folder))
+    return made
 
 
 @pytest.fixture
