@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from botocore.session import get_session  # type: ignore[import-untyped]
@@ -24,7 +23,8 @@ from tests.cluster import Cluster, find_program
 BUCKET = "ml-velero"
 
 
-def installed(cluster: Cluster, folder: Path) -> Iterator[KubernetesVolumes]:
+@pytest.fixture(scope="session")
+def velero_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesVolumes]:
     """What is there, where a Velero answers; else one of our own that is taken away again."""
     if find_program("velero") is None:
         pytest.skip("velero is not here: put it on PATH")
@@ -35,6 +35,7 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[KubernetesVolumes]:
             yield there
             return
     programs = tools, str(cluster.kubeconfig), api.context
+    folder = tmp_path_factory.mktemp("velero")
     program, kubectl, authority = VeleroProgram(*programs), Kubectl(*programs), Authority()
     with minio_server.serve(folder, authority, _reached_by_nodes(cluster)) as server:
         keys = {"aws_access_key_id": server.user, "aws_secret_access_key": server.password}

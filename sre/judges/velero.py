@@ -5,7 +5,7 @@ holds two sides against each other. What counts:
 
 * A claim is backed up when a pod volume backup of a pod that mounts it completed with a snapshot. Nothing excuses it: no
   annotation, and not that no pod runs which mounts it, for then Velero cannot see its files.
-* A hostPath volume is always found: Velero passes over it and says nothing.
+* A hostPath volume is always found: Velero passes over it, counts a warning and says Completed.
 * emptyDir is not asked for, since it ends with its pod; configMap, secret, projected and downwardAPI are objects themselves.
 * Events, leases, endpoints and their slices are made anew by whatever cluster it is, and are not compared.
 * One warning of a restore is expected: that the ConfigMap with the cluster's own authority is there already, and another.
@@ -140,7 +140,7 @@ def volumes(
             if claim:
                 mounts[namespace(pod), claim].append((pod, volume["name"]))
             elif "hostPath" in volume:
-                what = f"is hostPath {volume['hostPath']['path']}, which Velero passes over in silence"
+                what = f"is hostPath {volume['hostPath']['path']}, which Velero passes over"
                 yield Finding("volume-on-host", subject, what)
             elif not _NO_FILES & volume.keys() and not of_pod[namespace(pod), name(pod), volume["name"]]:
                 yield Finding("volume-missing", subject, "has no pod volume backup")
@@ -339,7 +339,7 @@ def _unfinished(volume: Object, *, snapshot: bool = True) -> str:
 def _left_out(claim: Object, users: Sequence[tuple[Object, str]], *, on_host: bool) -> Finding:
     subject = f"{namespace(claim)}/{name(claim)}"
     if on_host:
-        return Finding("volume-on-host", subject, "lies on a hostPath volume, which Velero passes over in silence")
+        return Finding("volume-on-host", subject, "lies on a hostPath volume, which Velero passes over")
     if not any(pod["status"].get("phase") == "Running" for pod, _ in users):
         return Finding("volume-not-mounted", subject, "is mounted by no pod that runs, so that no backup can hold its files")
     return Finding("volume-missing", subject, f"has no pod volume backup, though pod {name(users[0][0])} mounts it")

@@ -33,7 +33,9 @@ from tests.cluster import Cluster
 from tests.sre.drills.conftest import Watcher
 from tests.sre.targets.kubernetes.conftest import Served
 from tests.sre.targets.kubernetes.programs import Programs
-from tests.velero_store import installed
+from tests.velero_store import velero_on_cluster
+
+__all__ = ["velero_on_cluster"]
 
 VELERO = "/apis/velero.io/v1/namespaces/velero"
 APPS = "/apis/apps/v1/namespaces/velero"
@@ -208,26 +210,24 @@ def test_a_volume_that_no_container_shows_whole_cannot_be_read(volumes: Kubernet
         volumes.files("n")
 
 
+@pytest.fixture
+def watch(velero_on_cluster: KubernetesVolumes) -> Watch:
+    return Watch(velero_on_cluster, SystemClock(), 120.0, lambda _: None)
+
+
+@pytest.fixture
+def name(watch: Watch) -> Iterator[str]:
+    """Of a namespace and of a backup, both gone afterwards."""
+    made = f"velero-test-{uuid.uuid4().hex[:8]}"
+    yield made
+    watch.volumes.forget(made, [made])
+    assert watch.until(lambda: watch.volumes.left(made, [made]), "everything to be gone") == ""
+
+
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 class TestOnTheCluster:
     """The real server and programs; namespaces of our own."""
-
-    @pytest.fixture(scope="class")
-    def real(self, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesVolumes]:
-        yield from installed(cluster, tmp_path_factory.mktemp("velero"))
-
-    @pytest.fixture
-    def watch(self, real: KubernetesVolumes) -> Watch:
-        return Watch(real, SystemClock(), 120.0, lambda _: None)
-
-    @pytest.fixture
-    def name(self, watch: Watch) -> Iterator[str]:
-        """Of a namespace and of a backup, both gone afterwards."""
-        made = f"velero-test-{uuid.uuid4().hex[:8]}"
-        yield made
-        watch.volumes.forget(made, [made])
-        assert watch.until(lambda: watch.volumes.left(made, [made]), "everything to be gone") == ""
 
     @pytest.mark.parametrize("size", [1024, 5 * 2**20 + 1, 12 * 2**20])
     def test_archives_of_one_part_and_of_several_come_back_byte_for_byte(
@@ -263,15 +263,17 @@ class TestOnTheCluster:
         after = taken["after"]
         if not any("hostPath" in one["spec"] for one in after["volumes"]):
             pytest.skip("the cluster's default StorageClass makes no hostPath volumes")
-        assert list(judges.backup(taken["backup"], taken["words"])) == []
+        assert taken["backup"]["status"]["phase"] == "Completed"
+        # Later versions at least count it as a warning.
+        assert {finding.rule for finding in judges.backup(taken["backup"], taken["words"])} <= {"backup-warnings"}
         found = list(judges.volumes(after["pods"], after["claims"], after["volumes"], taken["made"]))
         assert {finding.rule for finding in found} == {"volume-on-host"}
         assert {finding.subject for finding in found} == {f"{name}/data-keeper-0", f"{name}/data-keeper-1"}
 
     def test_the_drill_brings_a_namespace_back_on_other_nodes(
-        self, real: KubernetesVolumes, cluster: Cluster, stand_in: str, tmp_path: Path
+        self, velero_on_cluster: KubernetesVolumes, cluster: Cluster, stand_in: str, tmp_path: Path
     ) -> None:
-        if len(real.nodes()) < 2:
+        if len(velero_on_cluster.nodes()) < 2:
             pytest.skip("the cluster has a single node")
         api = Api(str(cluster.kubeconfig), None)
         place = Place(tmp_path, str(cluster.kubeconfig), api.context, "dev")
@@ -283,4 +285,4 @@ class TestOnTheCluster:
         )  # fmt: skip
         (drill,) = ran.record.drills
         assert ran.record.exit_code == ExitCode.KEPT, (drill.findings, [step.detail for step in drill.steps])
-        assert real.left(f"drill-{ran.folder.name.partition('-')[0].lower()}", NAMESPACES) == ""
+        assert velero_on_cluster.left(f"drill-{ran.folder.name.partition('-')[0].lower()}", NAMESPACES) == ""
