@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sre.clock import Clock
-from sre.errors import StepFailed
+from sre.errors import StepFailed, TargetUnavailable
 from sre.judges.velero import ENDED, SCHEDULES, newest
 from sre.targets.base import Object, VolumeBackups
 
@@ -54,7 +54,7 @@ class Watch:
             What was last waited for when the time was up; empty when it was not.
         """
         deadline, told = self.clock.now() + self.within_s, ""
-        while seen := look():
+        while seen := _seen(look):
             if self.clock.now() > deadline:
                 return f"{what} not within {self.within_s:.0f} s (last seen: {seen})"
             if seen != told:
@@ -62,6 +62,14 @@ class Watch:
                 told = seen
             self.clock.sleep(LOOK_EVERY_S)
         return ""
+
+
+def _seen(look: Callable[[], str]) -> str:
+    try:
+        return look()
+    except TargetUnavailable as error:
+        # A busy API server misses a look now and then; whoever waits for minutes looks again.
+        return str(error)
 
 
 def sample(watch: Watch, namespace: str) -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from signal import SIGCONT
 from typing import Any
 
-from sre.errors import EvidenceDamaged, SreError, StepFailed, UndoIncomplete
+from sre.errors import CannotRun, EvidenceDamaged, SreError, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.database import trouble
 from sre.targets.base import DatabaseCluster, Target
@@ -89,15 +89,21 @@ def _resume_service(target: Target, arguments: Mapping[str, str]) -> None:
 
 
 def _forget_volumes(target: Target, arguments: Mapping[str, str]) -> None:
-    volumes, clock = target.volumes, target.clock
     name, namespaces = arguments["name"], arguments["namespaces"].split(",")
+    clock = target.clock
     deadline, asked = clock.now() + FORGOTTEN_WITHIN_S, -math.inf
-    while left := volumes.left(name, namespaces):
+    while True:
+        try:
+            left = target.volumes.left(name, namespaces)
+            if not left:
+                return
+            if clock.now() - asked >= ASK_AGAIN_S:
+                asked = clock.now()
+                target.volumes.forget(name, namespaces)
+        except CannotRun as error:
+            left = str(error)
         if clock.now() > deadline:
             raise UndoIncomplete(f"not gone within {FORGOTTEN_WITHIN_S:.0f} s: {left}")
-        if clock.now() - asked >= ASK_AGAIN_S:
-            volumes.forget(name, namespaces)
-            asked = clock.now()
         clock.sleep(0.5)
 
 

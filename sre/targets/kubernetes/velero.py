@@ -181,8 +181,10 @@ class KubernetesVolumes:
         return ", ".join(what for what, path in paths.items() if self._api.find(path) is not None)
 
     def _resources(self) -> Iterator[tuple[str, str]]:
-        groups = self._api.get("/apis")["groups"]
-        for base in ("/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups)):
+        groups = [group["preferredVersion"]["groupVersion"] for group in self._api.get("/apis")["groups"]]
+        # Metrics are no objects, and whoever serves them may be away.
+        stored = [f"/apis/{group}" for group in groups if not group.partition("/")[0].endswith("metrics.k8s.io")]
+        for base in ("/api/v1", *stored):
             for one in self._api.get(base)["resources"]:
                 if one["namespaced"] and "/" not in one["name"] and set(one["verbs"]) >= _VERBS:
                     yield base, one["name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ PLUGIN = "velero/velero-plugin-for-aws:v1.14.3"
 SCHEDULES = PROJECT / "k8s" / "components" / "velero-schedules" / "schedules.yaml"
 INSTALL_WITHIN_S = 300.0
 _ACCOUNT = "velero"
+_AGENTS = "node-agents"
+# Of what moves a volume: without a limit it takes every core of its node, and with them the answers to probes. Memory grows with
+# the number of files, about 1 GiB for two million.
+_MOVER = {"cpuRequest": "100m", "cpuLimit": "500m", "memoryRequest": "128Mi", "memoryLimit": "2Gi"}
 # All that is needed to read and to bring back any object; without `escalate`, `bind` and `impersonate`, which cluster-admin has.
 _VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
 
@@ -61,12 +66,12 @@ def install(velero: VeleroProgram, kubectl: Kubectl, store: Store, say: Say) -> 
         if not file.is_file():
             raise UsageError(f"{file} does not exist; see SRE_VELERO_CREDENTIALS and SRE_VELERO_CA")
     say(f"velero: {IMAGE} with store {store.url}/{store.bucket}")
-    kubectl.apply(accounts())
+    kubectl.apply([*accounts(), agents()])
     settings = {"region": "minio", "s3ForcePathStyle": "true", "s3Url": store.url, "checksumAlgorithm": ""}
     velero.run(
         "install", "--provider=aws", f"--plugins={PLUGIN}", f"--image={IMAGE}", f"--bucket={store.bucket}",
         f"--secret-file={store.credentials}", f"--service-account-name={_ACCOUNT}", "--use-node-agent",
-        "--use-volume-snapshots=false", "--velero-pod-cpu-request=100m",
+        f"--node-agent-configmap={_AGENTS}", "--use-volume-snapshots=false", "--velero-pod-cpu-request=100m",
         f"--backup-location-config={','.join(f'{key}={value}' for key, value in settings.items())}",
         *([f"--cacert={store.authority}"] if store.authority else []), "--apply", "--wait", within_s=INSTALL_WITHIN_S,
     )  # fmt: skip
@@ -77,6 +82,13 @@ def schedules() -> list[dict[str, Any]]:
     """Those of the manifests."""
     found: list[dict[str, Any]] = list(yaml.safe_load_all(SCHEDULES.read_text(encoding="utf-8")))
     return found
+
+
+def agents() -> dict[str, Any]:
+    """Settings of the node agents: one volume at a time on each node, within limits."""
+    text = json.dumps({"loadConcurrency": {"globalConfig": 1}, "podResources": _MOVER})
+    metadata = {"name": _AGENTS, "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"agents.json": text}}
 
 
 def accounts() -> list[dict[str, Any]]:

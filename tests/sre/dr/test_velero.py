@@ -8,7 +8,7 @@ import pytest
 
 from sre.dr import velero
 from sre.dr.velero import Watch
-from sre.errors import StepFailed
+from sre.errors import StepFailed, TargetUnavailable
 from sre.targets.memory import Behaviour, MemoryTarget
 from tests.sre.judges.velero_objects import backup
 
@@ -32,6 +32,19 @@ def test_waiting_has_a_deadline_and_says_what_it_last_saw() -> None:
     began = waiting.clock.now()
     assert waiting.until(lambda: "2 of 3", "pods") == "pods not within 60 s (last seen: 2 of 3)"
     assert 60 <= waiting.clock.now() - began <= 61
+
+
+def test_a_look_that_nobody_answered_is_taken_again() -> None:
+    said = list[str]()
+    seen = iter([TargetUnavailable("no answer"), None])
+
+    def look() -> str:
+        if error := next(seen):
+            raise error
+        return ""
+
+    assert watch(said).until(look, "pods") == ""
+    assert said == ["waiting for pods: no answer"]
 
 
 def test_a_sample_runs_and_is_filled() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sre.errors import EvidenceDamaged, UndoIncomplete
+from sre.errors import EvidenceDamaged, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Entry, Ledger
 from sre.faults.process import KillReplica, PauseReplica
@@ -249,12 +249,14 @@ def test_a_backup_and_its_namespaces_are_deleted(ledger: Ledger, target: MemoryT
 
 
 class _Sticky(MemoryVolumes):
-    """Deletes nothing before it was asked a few times: Velero refuses while a backup is being made."""
+    """Deletes nothing before it was asked a few times: Velero refuses while a backup is being made, or does not answer."""
 
     refuses = 0.0
 
     def forget(self, name: str, namespaces: Sequence[str]) -> None:
         self.refuses -= 1
+        if self.refuses == 1:
+            raise StepFailed("velero backup delete failed")
         if self.refuses < 0:
             super().forget(name, namespaces)
 

@@ -79,6 +79,7 @@ def test_everything_that_velero_would_back_up_lives(volumes: KubernetesVolumes, 
         return {"name": name, "namespaced": namespaced, "verbs": verbs}
 
     core = [resource("configmaps"), resource("pods"), resource("pods/log"), resource("nodes", namespaced=False)]
+    core.append(resource("bindings", ["create"]))
     core.append(resource("persistentvolumeclaims"))
     groups = [{"preferredVersion": {"groupVersion": name}} for name in ("apps/v1", "metrics.k8s.io/v1")]
     claim = {"metadata": {"name": "c", "namespace": "n"}, "spec": {"volumeName": "pv"}}
@@ -87,7 +88,7 @@ def test_everything_that_velero_would_back_up_lives(volumes: KubernetesVolumes, 
         "/api/v1": {"resources": core},
         "/apis": {"groups": groups},
         "/apis/apps/v1": {"resources": [resource("deployments")]},
-        "/apis/metrics.k8s.io/v1": {"resources": [resource("pods", ["get", "list"])]},
+        "/apis/metrics.k8s.io/v1": 503,
         "/api/v1/namespaces/n/configmaps": {"items": [ITEM]},
         "/api/v1/namespaces/n/pods": {"items": [{"metadata": {"name": "p"}, "spec": {"nodeName": "node1"}}]},
         "/api/v1/namespaces/n/persistentvolumeclaims": {"items": [claim]},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,16 @@ def test_velero_gets_a_store_outside_the_cluster_and_less_than_every_right(progr
     (call,) = programs.calls("velero")
     for part in (
         " install --provider=aws ", "--bucket=ml-velero", f"--secret-file={store.credentials}", f"--cacert={store.authority}",
-        "--service-account-name=velero", "--use-node-agent", "--use-volume-snapshots=false", "--apply --wait",
+        "--service-account-name=velero", "--use-node-agent", "--node-agent-configmap=node-agents", "--use-volume-snapshots=false",
+        "--apply --wait",
         f"--backup-location-config=region=minio,s3ForcePathStyle=true,s3Url={URL},checksumAlgorithm=",
         "--plugins=velero/velero-plugin-for-aws:v1.14.3",
     ):  # fmt: skip
         assert part in call
     kinds = [one["kind"] for one in programs.objects()]
-    assert kinds == ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Schedule", "Schedule", "Schedule"]
+    assert kinds == ["Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", *["Schedule"] * 3]
+    agents = json.loads(programs.objects()[4]["data"]["agents.json"])
+    assert (agents["loadConcurrency"], agents["podResources"]["cpuLimit"]) == ({"globalConfig": 1}, "500m")
     (rule,) = programs.objects()[2]["rules"]
     assert not {"escalate", "bind", "impersonate", "*"} & set(rule["verbs"])
 
