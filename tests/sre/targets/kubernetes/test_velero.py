@@ -252,24 +252,38 @@ class TestOnTheCluster:
         assert {f"configmaps/{name}/m{number}" for number in range(len(maps))} <= taken["archived"].keys()
         assert list(judges.items(taken["before"]["items"], taken["after"]["items"], taken["archived"])) == []
 
+    def sampled(self, watch: Watch, cluster: Cluster, objects: list[Any]) -> dict[str, Any]:
+        """Facts of a backup of a sample that was altered."""
+        namespace = objects[0]["metadata"]["name"]
+        cluster.run("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        assert watch.until(lambda: dr.not_ready(watch.volumes, [namespace], ["keeper-0", "keeper-1"]), "pods") == ""
+        taken = dr.back_up(watch, namespace, [namespace])
+        assert taken["backup"]["status"]["phase"] == "Completed"
+        return taken
+
     def test_a_volume_on_a_hostpath_is_left_out_of_a_backup_that_says_completed(
         self, watch: Watch, cluster: Cluster, name: str
     ) -> None:
         objects = velero_objects.sample(name)
-        template = objects[-1]["spec"]["volumeClaimTemplates"][0]["metadata"]
-        template["annotations"] = {"volumeType": "hostPath"}
-        cluster.run("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        assert watch.until(lambda: dr.not_ready(watch.volumes, [name], ["keeper-0", "keeper-1"]), "pods") == ""
-        taken = dr.back_up(watch, name, [name])
+        objects[-1]["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"] = {"volumeType": "hostPath"}
+        taken = self.sampled(watch, cluster, objects)
         after = taken["after"]
         if not any("hostPath" in one["spec"] for one in after["volumes"]):
             pytest.skip("the cluster's default StorageClass makes no hostPath volumes")
-        assert taken["backup"]["status"]["phase"] == "Completed"
         # Later versions at least count it as a warning.
         assert {finding.rule for finding in judges.backup(taken["backup"], taken["words"])} <= {"backup-warnings"}
         found = list(judges.volumes(after["pods"], after["claims"], after["volumes"], taken["made"]))
         assert {finding.rule for finding in found} == {"volume-on-host"}
         assert {finding.subject for finding in found} == {f"{name}/data-keeper-0", f"{name}/data-keeper-1"}
+
+    def test_a_volume_that_an_annotation_leaves_out_is_missed(self, watch: Watch, cluster: Cluster, name: str) -> None:
+        objects = velero_objects.sample(name)
+        annotations = {"backup.velero.io/backup-volumes-excludes": "data"}
+        objects[-1]["spec"]["template"]["metadata"]["annotations"] = annotations
+        taken = self.sampled(watch, cluster, objects)
+        after = taken["after"]
+        found = list(judges.volumes(after["pods"], after["claims"], after["volumes"], taken["made"]))
+        assert [finding.rule for finding in found] == ["volume-missing", "volume-missing"]
 
     def test_the_drill_brings_a_namespace_back_on_other_nodes(
         self, velero_on_cluster: KubernetesVolumes, cluster: Cluster, stand_in: str, tmp_path: Path
