@@ -43,6 +43,10 @@ class Settings(BaseSettings):
             are.
         node_power_off, node_cut, node_kubelet: commands with {node} that switch a node off, pull its cable, end its kubelet; for
             kind `docker stop {node}`. Each has a second one with `_undo` that takes it back; drills that lack them cannot run.
+        velero_url: of an S3 service outside the cluster, as its pods reach it; when not set, Velero is not installed.
+        velero_bucket: of it, for backups; must exist.
+        velero_credentials: file with the keys to it, as the AWS tools have it.
+        velero_ca: file of certificates to verify it with.
     """
 
     model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="forbid")
@@ -62,3 +66,7 @@ class Settings(BaseSettings):
     node_cut_undo: str | None = None
     node_kubelet: str | None = None
     node_kubelet_undo: str | None = None
+    velero_url: str | None = None
+    velero_bucket: str = "ml-velero"
+    velero_credentials: Folder = Field(default_factory=lambda known: known["home"] / "velero-credentials")
+    velero_ca: Folder | None = None

@@ -112,6 +112,12 @@ PROMISES: tuple[Promise, ...] = (
             ("restore",), "restore", _RESTORE),
     Promise("restore-checklist", "a restore passes all nine points of its checklist", _BELOW, 1.0, Unit.COUNT, 1,
             ("restore",), "restore", _RESTORE),
+    Promise("volume-backup", "a cluster's backups are kept 7 days, 4 weeks, 12 months and leave no object or volume out", _BELOW,
+            1.0, Unit.COUNT, 1, ("velero-restore",), "restore", _RESTORE),
+    Promise("volume-restore", "a cluster's objects and volumes come back on other nodes, unaltered", _BELOW, 1.0, Unit.COUNT, 1,
+            ("velero-restore",), "restore", _RESTORE),
+    Promise("volume-restore-time", "a cluster's backup is restored and runs in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
+            ("velero-restore",), "restore", _RESTORE),
     Promise("data-loss", "a restore loses less than 24 h of data", _BELOW, 86_400.0, Unit.SECONDS, 1,
             ("restore",), "restore", _RESTORE),
 )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +176,19 @@ class LoadPlan:
     rate: float
     seconds: float
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """What is in some namespaces of a cluster.
+
+    Attributes:
+        items: digest of each object, without its metadata and status, by `resource/namespace/name`.
+        pods, claims: Pods and PersistentVolumeClaims, with no more of them than is read.
+        volumes: PersistentVolumes of the claims, likewise.
+    """
+
+    items: Mapping[str, str]
+    pods: tuple[Mapping[str, Any], ...]
+    claims: tuple[Mapping[str, Any], ...]
+    volumes: tuple[Mapping[str, Any], ...]

@@ -26,7 +26,7 @@ _BESIDE = PROJECT.parent / "shared" / "cluster"
 # Read when this is imported: tests run without such variables.
 _COMMAND = os.environ.get("SRE_CLUSTER", "")
 _GIVEN = os.environ.get("KUBECONFIG", "")
-ADDONS = "storage,metrics,gateway,minio"
+ADDONS = "storage,metrics,gateway,minio,velero"
 _BEGIN_WITHIN_S = 300
 _ANSWER_WITHIN_S = 120
 

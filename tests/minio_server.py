@@ -43,19 +43,25 @@ class MinioServer:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, authority: Authority | None = None) -> Iterator[MinioServer]:
-    """A server without buckets, over TLS where there is an authority; skips the test where MinIO is not at hand."""
+def serve(folder: Path, authority: Authority | None = None, host: str = "127.0.0.1") -> Iterator[MinioServer]:
+    """A server without buckets, over TLS where there is an authority; skips the test where MinIO is not at hand.
+
+    Args:
+        folder: for everything of it; gets `ca.pem` where there is an authority.
+        authority: signs its certificate.
+        host: address of this machine at which it listens.
+    """
     executable = find_program("minio")
     if executable is None:
         pytest.skip("MinIO is not here: put `minio` on PATH")
     certificates = folder / "certificates"
     certificates.mkdir()
     if authority is not None:
-        certificate, key = authority.issue("minio")
+        certificate, key = authority.issue("minio", hosts=("localhost", host))
         (certificates / "public.crt").write_bytes(certificate)
         (certificates / "private.key").write_text(key)
         (folder / "ca.pem").write_bytes(authority.pem)
-    address = f"127.0.0.1:{free_port()}"
+    address = f"{host}:{free_port()}"
     made = MinioServer(address, f"{'s3+https' if authority else 's3'}://{address}", "minio", secrets.token_hex(16))
     command = [str(executable), "server", str(folder / "data"), "--address", address, "--certs-dir", str(certificates)]
     settings = {"MINIO_ROOT_USER": made.user, "MINIO_ROOT_PASSWORD": made.password, "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}

@@ -13,6 +13,8 @@ from sre.config import Settings
 from sre.errors import ExitCode, TargetUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sre.targets.kubernetes.client import Api
     from sre.targets.kubernetes.place import Place
 
@@ -77,6 +79,9 @@ def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: b
     with output.progress() as narrator:
         if build and settings.image_build:
             deploy.build(settings.image_build, narrator.change)
+        if settings.velero_url:
+            # Before the overlay, which may hold objects of Velero's.
+            _install_velero(settings, settings.velero_url, api, narrator.change)
         deploy.up(where, settings.tools, api, narrator.change)
     addresses = {
         "context": where.context,
@@ -88,6 +93,16 @@ def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: b
         output.document("sre.up/1", {"begun": True, "home": str(settings.home), **addresses})
         return
     output.table(("what", "where"), [*addresses.items()])
+
+
+def _install_velero(settings: Settings, url: str, api: Api, say: Callable[[str], None]) -> None:
+    from sre.targets.kubernetes import velero_install
+    from sre.targets.kubernetes.kubectl import Kubectl
+    from sre.targets.kubernetes.velero_program import VeleroProgram
+
+    cluster = (settings.tools, settings.kubeconfig, api.context)
+    store = velero_install.Store(url, settings.velero_bucket, settings.velero_credentials, settings.velero_ca)
+    velero_install.install(VeleroProgram(*cluster), Kubectl(*cluster), store, say)
 
 
 def _cluster(settings: Settings, meant: str | None, overlay: str = "") -> tuple[Place, Api]:

@@ -33,6 +33,7 @@ from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
 from sre.drills.scale_out import ScaleOut
 from sre.drills.training import Training
+from sre.drills.velero import VeleroRestore
 from sre.errors import UsageError
 
 # First what needs the system whole, last what takes a copy of everything that happened.
@@ -44,7 +45,7 @@ DRILLS: dict[str, type[Drill]] = {
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
-        Restore,
+        Restore, VeleroRestore,
     )
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from signal import SIGCONT
 from typing import Any
 
-from sre.errors import EvidenceDamaged, SreError, StepFailed, UndoIncomplete
+from sre.errors import CannotRun, EvidenceDamaged, SreError, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.database import trouble
 from sre.targets.base import DatabaseCluster, Target
@@ -21,6 +22,9 @@ READY_WITHIN_S = 90.0
 NODE_WITHIN_S = 180.0
 # A member that starts from nothing copies the primary's data first.
 WHOLE_WITHIN_S = 120.0
+# Velero deletes no backup that is being made, so it is asked again.
+FORGOTTEN_WITHIN_S = 300.0
+ASK_AGAIN_S = 15.0
 
 
 def _resume(target: Target, arguments: Mapping[str, str]) -> None:
@@ -102,6 +106,25 @@ def _resume_service(target: Target, arguments: Mapping[str, str]) -> None:
         target.signal_service(arguments["service"], SIGCONT)
 
 
+def _forget_volumes(target: Target, arguments: Mapping[str, str]) -> None:
+    name, namespaces = arguments["name"], arguments["namespaces"].split(",")
+    clock = target.clock
+    deadline, asked = clock.now() + FORGOTTEN_WITHIN_S, -math.inf
+    while True:
+        try:
+            left = target.volumes.left(name, namespaces)
+            if not left:
+                return
+            if clock.now() - asked >= ASK_AGAIN_S:
+                asked = clock.now()
+                target.volumes.forget(name, namespaces)
+        except CannotRun as error:
+            left = str(error)
+        if clock.now() > deadline:
+            raise UndoIncomplete(f"not gone within {FORGOTTEN_WITHIN_S:.0f} s: {left}")
+        clock.sleep(0.5)
+
+
 def _demote(target: Target, arguments: Mapping[str, str]) -> None:
     target.router.demote(arguments["version"])
 
@@ -123,6 +146,7 @@ ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "catch-up": _repaired(lambda database, member: database.catch_up(member)),
     "remove-restored": _remove_restored,
     "resume-service": _resume_service,
+    "forget-volumes": _forget_volumes,
     "demote": _demote,
     "end-canary": _end_canary,
 }

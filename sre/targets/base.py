@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from sre.clock import Clock
 from sre.errors import UsageError
 from sre.readings import Alert, LoadPlan, Member, Node, Replica, Scale, ServerCounts, Split
+from sre.targets.backups import VolumeBackups
 
 
 class Capability(StrEnum):
@@ -30,6 +31,7 @@ class Capability(StrEnum):
     SCALING = "scaling"
     CABLES = "cables"
     STORES = "stores"
+    VOLUME_BACKUPS = "volume-backups"
 
 
 class Load(Protocol):
@@ -268,6 +270,11 @@ class Target(Protocol):
 
     def scale(self) -> Scale:
         """How many replicas there are and should be. Raises CannotRun on a target without the capability."""
+        ...
+
+    @property
+    def volumes(self) -> VolumeBackups:
+        """Who backs up namespaces with their volumes. Raises CannotRun on a target without the capability."""
         ...
 
     def kill(self, replica: str) -> None:

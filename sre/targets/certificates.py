@@ -43,7 +43,7 @@ class Authority:
 
         Args:
             name: its common name.
-            hosts: names by which it is asked, besides 127.0.0.1.
+            hosts: names and addresses by which it is asked, besides 127.0.0.1.
             client: whether it may also show it to other servers, as members of a cluster do.
 
         Returns:
@@ -51,7 +51,7 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else [])]
-        names = [*map(x509.DNSName, hosts), x509.IPAddress(ip_address("127.0.0.1"))]
+        names = list(map(_alternative, (*hosts, "127.0.0.1")))
         certificate = (
             self._begin(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -76,6 +76,13 @@ class Authority:
             .not_valid_after(now + self._valid)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

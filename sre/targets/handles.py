@@ -27,5 +27,5 @@ def attach(handle: str, tools: Path) -> Target:
     if kind == "kubernetes":
         from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415
 
-        return kubernetes.attach(Path(home))
+        return kubernetes.attach(Path(home), tools)
     raise UsageError(f"target handle {handle} is not known; there are local:HOME and kubernetes:HOME")

@@ -33,6 +33,7 @@ from sre.targets.simulation import (
     outages,
     scraped,
 )
+from sre.targets.volumes import MemoryVolumes
 
 ALERT = "LowReplicaCount"
 RUNBOOK = "https://runbooks.invalid/low-replica-count.md"
@@ -77,6 +78,16 @@ class Behaviour:
         scale_to: replicas that the autoscaler wants under load.
         scale_up_s, scale_down_s: until it wants one more or one less, s.
         scaled_ready: False: those that it adds never get ready.
+        velero: False: its server answers nobody.
+        store: False: the place for backups refuses its key.
+        schedules_paused: no backup is made by itself.
+        backup_phase: in which a backup ends.
+        backup_skips: a backup says Completed and has left a volume out.
+        archive_loses: a backup says Completed and an object is not in its archive.
+        restore_phase: in which a restore ends.
+        restore_s: until a restore has ended and its pods run, s.
+        restore_alters: a restore says Completed and a file is another.
+        restore_moves: False: pods come back where they were.
     """
 
     replicas: int = 3
@@ -107,6 +118,16 @@ class Behaviour:
     scale_up_s: float = 30.0
     scale_down_s: float = 300.0
     scaled_ready: bool = True
+    velero: bool = True
+    store: bool = True
+    schedules_paused: bool = False
+    backup_phase: str = "Completed"
+    backup_skips: bool = False
+    archive_loses: bool = False
+    restore_phase: str = "Completed"
+    restore_s: float = 8.0
+    restore_alters: bool = False
+    restore_moves: bool = True
 
 
 class _Source(Protocol):
@@ -128,6 +149,7 @@ class MemoryTarget:
     name = "memory"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING,
+        Capability.VOLUME_BACKUPS,
     })  # fmt: skip
     handle = None
 
@@ -143,6 +165,7 @@ class MemoryTarget:
         self._load: MemoryLoad | None = None
         self._router = MemoryRouter(self.clock, self.behaviour)
         self._nodes = MemoryNodes(self.clock, self.behaviour, self._replicas)
+        self.volumes = MemoryVolumes(self.clock, self.behaviour)
 
     @property
     def settle_s(self) -> float:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sre.dr import velero
+from sre.dr.velero import Watch
 from sre.drills.world import World
-from sre.errors import CannotRun, UsageError
+from sre.errors import CannotRun, StepFailed, UsageError
+from sre.judges import velero as judges
 from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
@@ -24,11 +27,14 @@ from sre.targets.memory import MemoryTarget
 from tests.cluster import Cluster, cluster, kubectl
 from tests.contract.versions import register_copy, versions
 from tests.kubernetes_system import system_on_cluster
+from tests.velero_store import velero_on_cluster
 
-__all__ = ["cluster", "kubectl", "system_on_cluster"]
+__all__ = ["cluster", "kubectl", "system_on_cluster", "velero_on_cluster"]
 
 VICTIM = "serving-2"
 READY_WITHIN_S = 60.0
+SOURCE, COPY = "volumes-contract", "volumes-contract-copy"
+BACKUP_WITHIN_S = 180.0
 PLAN = LoadPlan(rate=25.0, seconds=3.0, seed=4)
 
 
@@ -156,6 +162,7 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
     assert (Capability.DATABASE_CLUSTER in place.target.capabilities) != isinstance(place.target, MemoryTarget)
     assert (Capability.CABLES in place.target.capabilities) == isinstance(place.target, LocalTarget)
     assert (Capability.STORES in place.target.capabilities) == isinstance(place.target, LocalTarget)
+    assert (Capability.VOLUME_BACKUPS in place.target.capabilities) == (not isinstance(place.target, LocalTarget))
 
 
 def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
@@ -247,6 +254,63 @@ def test_taking_back_what_was_never_done_changes_nothing(place: Place) -> None:
             undo(member)
     database.mend()
     assert [(member.name, member.identity, member.role) for member in database.members()] == before
+
+
+@pytest.fixture
+def volumes(place: Place, request: pytest.FixtureRequest) -> Iterator[Watch]:
+    """Who backs up, with what a test makes gone afterwards."""
+    require(place, Capability.VOLUME_BACKUPS)
+    if isinstance(place.target, KubernetesTarget):
+        request.getfixturevalue("velero_on_cluster")
+    watch = Watch(place.target.volumes, place.target.clock, BACKUP_WITHIN_S, lambda _: None)
+    yield watch
+    watch.volumes.forget(SOURCE, [SOURCE, COPY])
+    assert watch.until(lambda: watch.volumes.left(SOURCE, [SOURCE, COPY]), "everything to be gone") == ""
+    watch.volumes.forget(SOURCE, [SOURCE, COPY])
+
+
+def test_a_place_can_back_up_volumes_or_says_that_it_cannot(place: Place) -> None:
+    if Capability.VOLUME_BACKUPS not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="no namespaces to back up; use target kubernetes"):
+            _ = place.target.volumes
+
+
+def test_a_namespace_is_backed_up_and_brought_back_on_other_nodes(volumes: Watch) -> None:
+    assert volumes.volumes.trouble() == ""
+    assert len(volumes.volumes.nodes()) >= 2
+    files = velero.sample(volumes, SOURCE)
+    assert len(files) == 2
+    assert all(files.values())
+    taken = velero.back_up(volumes, SOURCE, [SOURCE])
+    assert list(judges.backup(taken["backup"], taken["words"])) == []
+    assert list(judges.items(taken["before"]["items"], taken["after"]["items"], taken["archived"])) == []
+    pods = taken["after"]["pods"]
+    assert list(judges.volumes(pods, taken["after"]["claims"], taken["after"]["volumes"], taken["made"])) == []
+    away_from = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in pods}
+    brought = velero.bring_back(volumes, SOURCE, SOURCE, {SOURCE: COPY}, away_from)
+    assert brought["late"] == ""
+    into = {SOURCE: COPY}
+    assert list(judges.restore(brought["restore"], brought["words"], taken["made"], brought["brought"], into)) == []
+    assert list(judges.returned(taken["archived"], brought["after"]["items"], into)) == []
+    assert list(judges.placement(pods, brought["after"]["pods"])) == []
+    assert volumes.volumes.files(COPY) == volumes.volumes.files(SOURCE) == files
+    assert (
+        volumes.volumes.left(SOURCE, [SOURCE, COPY]) == f"namespace {SOURCE}, namespace {COPY}, backup {SOURCE}, restore {SOURCE}"
+    )
+
+
+def test_what_was_never_backed_up_cannot_be_read(volumes: Watch) -> None:
+    with pytest.raises(StepFailed):
+        volumes.volumes.archived("never-made", [SOURCE])
+    assert volumes.volumes.left("never-made", [SOURCE]) == ""
+    assert volumes.volumes.files(SOURCE) == {}
+    assert volumes.volumes.living([SOURCE]).pods == ()
+
+
+def test_there_is_a_place_for_backups_and_schedules_are_kept_as_promised(volumes: Watch) -> None:
+    records = volumes.volumes.records
+    assert list(judges.location(records("backupstoragelocations"))) == []
+    assert list(judges.schedules(records("schedules"), records("backups"), volumes.clock.wall())) == []
 
 
 def test_time_goes_forward_and_sleeping_takes_at_least_as_long_as_asked(place: Place) -> None:

@@ -166,7 +166,7 @@ class Api:
             self._idle.append(own)
 
     def run(self, namespace: str, pod: str, container: str, command: Sequence[str], *, within_s: float = RUN_WITHIN_S) -> Ended:
-        """Run a command in a container, without a shell.
+        """Run a command in a container, without a shell; one that does not end within the time has no exit status.
 
         Raises:
             StepFailed: it cannot be begun: no such pod, or its container does not run.

@@ -114,7 +114,7 @@ def up(where: Place, tools: Path, api: Api, say: Say) -> KubernetesTarget:
     say(f"{len(objects)} objects of overlay {where.overlay} go to {where.context}")
     kubectl.apply(objects)
     wait_until_all_run(api, objects, SystemClock(), say)
-    return KubernetesTarget(where, api)
+    return KubernetesTarget(where, api, tools=tools)
 
 
 def down(where: Place, tools: Path, api: Api, say: Say) -> None:

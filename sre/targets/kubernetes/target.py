@@ -14,8 +14,9 @@ from sre.clock import Clock, SystemClock, iso
 from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Endpoints, Replica, Scale
+from sre.targets.backups import VolumeBackups
 from sre.targets.base import Capability, Nodes, Router
-from sre.targets.kubernetes import edge, place, slots
+from sre.targets.kubernetes import edge, place, slots, velero
 from sre.targets.kubernetes.access import Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import KubernetesDatabase
@@ -58,21 +59,24 @@ class KubernetesTarget:
         where: what was begun there.
         api: of the cluster.
         namespace: of the serving replicas.
+        tools: folder of unpacked programs, where PATH holds none.
         commands: that lose a node and bring it back; see `nodes.KubernetesNodes`.
     """
 
     name = "kubernetes"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
-        Capability.SCALING,
+        Capability.SCALING, Capability.VOLUME_BACKUPS,
     })  # fmt: skip
 
-    def __init__(self, where: Place, api: Api, namespace: str = NAMESPACE, commands: Commands = NO_COMMANDS) -> None:
+    def __init__(
+        self, where: Place, api: Api, namespace: str = NAMESPACE, *, tools: Path = Path(), commands: Commands = NO_COMMANDS
+    ) -> None:
         self.place = where
         self.clock: Clock = SystemClock()
         self.api = api
         self._reached: tuple[Access, Endpoints] | None = None
-        self._namespace = namespace
+        self._namespace, self._tools = namespace, tools
         self._nodes = KubernetesNodes(api, self.clock, commands, self._slots)
         self._readiness = Readiness(lambda pod: api.connect(namespace, pod, PORT))
 
@@ -136,6 +140,11 @@ class KubernetesTarget:
             least=scaler["spec"].get("minReplicas", 1),
             most=scaler["spec"]["maxReplicas"],
         )
+
+    @property
+    def volumes(self) -> VolumeBackups:
+        """Velero. Raises TargetUnavailable where it is not installed, MissingProgram without its program."""
+        return velero.of(self.api, self._tools, self.place.kubeconfig)
 
     def kill(self, replica: str) -> None:
         """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""
@@ -222,8 +231,12 @@ class KubernetesTarget:
         return self.api.connect("monitoring", running[0], port)
 
 
-def attach(home: Path) -> KubernetesTarget:
+def attach(home: Path, tools: Path = Path()) -> KubernetesTarget:
     """The system of the cluster that was begun from a home.
+
+    Args:
+        home: SRE_HOME.
+        tools: folder of unpacked programs, where PATH holds none.
 
     Raises:
         TargetUnavailable: none was, its cluster does not answer, or it holds no Deployment ml-api.
@@ -239,4 +252,4 @@ def attach(home: Path) -> KubernetesTarget:
         "cut": (settings.node_cut, settings.node_cut_undo),
         "kubelet": (settings.node_kubelet, settings.node_kubelet_undo),
     }
-    return KubernetesTarget(found, api, commands=commands)
+    return KubernetesTarget(found, api, tools=tools, commands=commands)

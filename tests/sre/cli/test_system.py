@@ -15,6 +15,7 @@ import yaml
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS
 from sre.targets.local.target import LocalTarget
+from tests.sre.targets.kubernetes.programs import Programs
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Document = Callable[[subprocess.CompletedProcess[str], str], dict[str, Any]]
@@ -110,3 +111,20 @@ def test_a_cluster_that_does_not_answer_is_named(sre: Run, production: dict[str,
     done = sre("up", "--target", "kubernetes", "--yes-i-mean", "eu-prod", "--images", "registry", **production)
     assert done.returncode == 4
     assert "kubectl" in done.stderr
+
+
+def test_velero_goes_to_a_cluster_before_the_overlay_where_a_store_is_set(
+    sre: Run, production: dict[str, str], tmp_path: Path
+) -> None:
+    programs = Programs(tmp_path / "programs")
+    asked = ("up", "--target", "kubernetes", "--yes-i-mean", "eu-prod", "--images", "registry")
+    around = {**production, "PATH": str(programs.folder), "SRE_VELERO_URL": "https://store:9000"}
+    done = sre(*asked, **around)
+    assert (done.returncode, "velero-credentials does not exist; see SRE_VELERO_CREDENTIALS" in done.stderr) == (2, True)
+    (tmp_path / "keys").touch()
+    done = sre(*asked, **around, SRE_VELERO_CREDENTIALS=str(tmp_path / "keys"))
+    assert (done.returncode, "cluster eu-prod did not answer" in done.stderr) == (4, True)
+    assert "install" in programs.calls("velero")[0]
+    assert [call.split()[1] for call in programs.calls("kubectl")] == ["apply", "apply", "kustomize", "apply"]
+    sre(*asked, **production, PATH=str(programs.folder))
+    assert len(programs.calls("velero")) == 1

@@ -4,13 +4,13 @@ import json
 import math
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
-from sre.errors import EvidenceDamaged, UndoIncomplete
+from sre.errors import EvidenceDamaged, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Entry, Ledger
 from sre.faults.process import KillReplica, PauseReplica
@@ -18,6 +18,7 @@ from sre.targets.local import processes, state
 from sre.targets.local.layout import Layout
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import Behaviour, MemoryTarget
+from sre.targets.volumes import MemoryVolumes
 
 
 @pytest.fixture
@@ -232,6 +233,47 @@ def test_a_router_that_refuses_leaves_the_canary_pending(ledger: Ledger, target:
         ledger.replay(target)
     target.behaviour.router_works = True
     assert ledger.replay(target) == ["end the canary"]
+
+
+FORGET = Undo("forget-volumes", {"name": "b", "namespaces": "a,c"}, "delete backup b and its namespaces")
+
+
+def test_a_backup_and_its_namespaces_are_deleted(ledger: Ledger, target: MemoryTarget) -> None:
+    ledger.plan(FORGET)
+    assert Ledger(ledger.path).replay(target) == ["delete backup b and its namespaces"]
+    ledger.plan(FORGET)
+    target.volumes.begin("a")
+    target.volumes.back_up("b", ["a"])
+    assert ledger.replay(target) == ["delete backup b and its namespaces"]
+    assert target.volumes.left("b", ["a", "c"]) == ""
+
+
+class _Sticky(MemoryVolumes):
+    """Deletes nothing before it was asked a few times: Velero refuses while a backup is being made, or does not answer."""
+
+    refuses = 0.0
+
+    def forget(self, name: str, namespaces: Sequence[str]) -> None:
+        self.refuses -= 1
+        if self.refuses == 1:
+            raise StepFailed("velero backup delete failed")
+        if self.refuses < 0:
+            super().forget(name, namespaces)
+
+
+@pytest.mark.parametrize("refuses", [2.0, math.inf])
+def test_what_is_not_gone_is_asked_for_again_until_the_deadline(ledger: Ledger, target: MemoryTarget, refuses: float) -> None:
+    sticky = _Sticky(target.clock, target.behaviour)
+    sticky.refuses = refuses
+    target.volumes = sticky
+    sticky.begin("a")
+    ledger.plan(FORGET)
+    if refuses < math.inf:
+        assert ledger.replay(target) == ["delete backup b and its namespaces"]
+        return
+    with pytest.raises(UndoIncomplete, match="delete backup b and its namespaces: not gone within 300 s: namespace a"):
+        ledger.replay(target)
+    assert len(ledger.pending()) == 1
 
 
 @pytest.fixture

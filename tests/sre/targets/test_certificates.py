@@ -62,6 +62,13 @@ def test_the_authority_signs_for_this_machine_and_nothing_that_signs(authority: 
     assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
 
 
+def test_servers_are_asked_by_names_and_by_addresses(authority: Authority) -> None:
+    server = x509.load_pem_x509_certificate(authority.issue("store", hosts=("store.example", "10.77.0.1"))[0])
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["store.example"]
+    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["10.77.0.1", "127.0.0.1"]
+
+
 def test_only_who_is_meant_to_may_show_it_to_servers(authority: Authority) -> None:
     def usages(*, client: bool) -> list[x509.ObjectIdentifier]:
         certificate = x509.load_pem_x509_certificate(authority.issue("one", client=client)[0])

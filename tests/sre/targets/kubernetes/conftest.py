@@ -16,12 +16,14 @@ import yaml
 from sre.targets.kubernetes.client import Api
 from tests.cluster import Cluster, cluster, kubectl
 from tests.kubernetes_system import system_on_cluster
+from tests.sre.targets.kubernetes.programs import Programs
 
 __all__ = ["cluster", "kubectl", "system_on_cluster"]
 
 
 class Served(ThreadingHTTPServer):
-    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status.
+    """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status; with
+    the bytes that `raw` holds first of all.
 
     What is changed is answered the same way, and noted in `changes` as method, path, kind of content, and content.
     """
@@ -32,6 +34,7 @@ class Served(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, Any] = {}
         self.changes: list[tuple[str, str, str | None, Any]] = []
+        self.raw: dict[str, bytes] = {}
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.objects.get(path, 404)
@@ -44,10 +47,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: Served
 
     def do_GET(self) -> None:
-        status, body = self.server.answer(self.path)
+        raw = self.server.raw.get(self.path)
+        status, body = self.server.answer(self.path) if raw is None else (200, None)
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write(json.dumps(body).encode() if raw is None else raw)
 
     def do_PATCH(self) -> None:
         self._change()
@@ -95,6 +99,14 @@ def kubeconfig(served: Served, tmp_path: Path) -> str:
 def api(kubeconfig: str) -> Api:
     """Asks it."""
     return Api(kubeconfig, None)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Stand-ins for kubectl and velero, the only ones on PATH."""
+    made = Programs(tmp_path / "programs")
+    monkeypatch.setenv("PATH", str(made.folder))
+    return made
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
+from sre.errors import CannotRun, MissingProgram, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Replica, Scale
 from sre.targets.base import Capability
 from sre.targets.kubernetes import target
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.target import KubernetesTarget
+from sre.targets.kubernetes.velero import KubernetesVolumes
 from tests.cluster import Cluster
 from tests.sre.targets.kubernetes.conftest import Served
 from tests.sre.targets.kubernetes.objects import pod
@@ -65,7 +67,7 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
     assert system.capabilities == {
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
-        Capability.SCALING,
+        Capability.SCALING, Capability.VOLUME_BACKUPS,
     }  # fmt: skip
     with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
         system.scale()
@@ -103,6 +105,17 @@ def test_commands_for_nodes_come_from_the_settings(
     attached.nodes.check("cut")
     with pytest.raises(CannotRun, match="SRE_NODE_KUBELET"):
         attached.nodes.check("kubelet")
+
+
+def test_velero_has_to_be_there_and_its_program_too(system: KubernetesTarget, served: Served) -> None:
+    with pytest.raises(TargetUnavailable, match="cluster testbed knows no Velero; set SRE_VELERO_URL and SRE_VELERO_CREDENTIALS"):
+        _ = system.volumes
+    served.objects["/apis/velero.io/v1"] = {"resources": []}
+    if shutil.which("velero") is None or shutil.which("kubectl") is None:
+        with pytest.raises(MissingProgram, match="install it"):
+            _ = system.volumes
+        return
+    assert isinstance(system.volumes, KubernetesVolumes)
 
 
 def test_the_description_names_cluster_images_and_versions(system: KubernetesTarget, served: Served) -> None:

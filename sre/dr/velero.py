@@ -1,0 +1,186 @@
+"""A backup of namespaces by Velero, and its restore elsewhere: each as facts, from which `sre.judges.velero` judges.
+
+Nothing is raised for a backup or a restore that failed, hung or lost something: that is what is to be judged. Facts are plain:
+
+    backup, restore     the object as last seen, None when there is none
+    late                what it was waiting for when its time was up, in words; empty when it was not
+    words               its errors and warnings as sentences
+    made, brought       PodVolumeBackups, PodVolumeRestores
+    before, after       what lived, as `Living`
+    archived            digests of the objects in the store; {"trouble": why} when they could not be had
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sre.clock import Clock
+from sre.errors import StepFailed, TargetUnavailable
+from sre.judges.velero import ENDED, SCHEDULES, newest
+from sre.targets.backups import Object, VolumeBackups
+
+BACKUP_LABEL, RESTORE_LABEL = "velero.io/backup-name", "velero.io/restore-name"
+LOOK_EVERY_S = 0.5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who waits.
+
+    Attributes:
+        volumes: of the target.
+        clock: of the target.
+        within_s: for one thing that is waited for, s.
+        say: is told of each change.
+    """
+
+    volumes: VolumeBackups
+    clock: Clock
+    within_s: float
+    say: Say
+
+    def until(self, look: Callable[[], str], what: str) -> str:
+        """Look again and again until nothing is waited for.
+
+        Args:
+            look: says what is waited for; empty when it is nothing.
+            what: that should be, in words.
+
+        Returns:
+            What was last waited for when the time was up; empty when it was not.
+        """
+        deadline, told = self.clock.now() + self.within_s, ""
+        while seen := _seen(look):
+            if self.clock.now() > deadline:
+                return f"{what} not within {self.within_s:.0f} s (last seen: {seen})"
+            if seen != told:
+                self.say(f"waiting for {what}: {seen}")
+                told = seen
+            self.clock.sleep(LOOK_EVERY_S)
+        return ""
+
+
+def _seen(look: Callable[[], str]) -> str:
+    try:
+        return look()
+    except TargetUnavailable as error:
+        # A busy API server misses a look now and then; whoever waits for minutes looks again.
+        return str(error)
+
+
+def sample(watch: Watch, namespace: str) -> dict[str, dict[str, str]]:
+    """Let pods run in a namespace of their own and fill their volumes; what stands for each file.
+
+    Raises:
+        StepFailed: they do not run within the deadline, or cannot be filled.
+    """
+    watch.volumes.begin(namespace)
+    if late := watch.until(lambda: not_ready(watch.volumes, [namespace], ()), "pods to run"):
+        raise StepFailed(late)
+    watch.volumes.fill(namespace)
+    return watch.volumes.files(namespace)
+
+
+def not_ready(volumes: VolumeBackups, namespaces: Sequence[str], wanted: Sequence[str]) -> str:
+    """Pods that are not ready, in words; those that are `wanted` have to be there."""
+    pods = {pod["metadata"]["name"]: pod for pod in volumes.living(namespaces, items=False).pods}
+    if not pods:
+        return "no pod"
+    missing = [f"{name} is not there" for name in wanted if name not in pods]
+    waiting = [f"{name} is {pod['status']['phase']}" for name, pod in sorted(pods.items()) if not pod["status"]["ready"]]
+    return ", ".join([*missing, *waiting])
+
+
+def back_up(watch: Watch, name: str, namespaces: Sequence[str]) -> dict[str, Any]:
+    """Back namespaces up and wait for the end: `backup`, `late`, `words`, `made`, `before`, `after`, `archived`."""
+    volumes = watch.volumes
+    before = volumes.living(namespaces)
+    volumes.back_up(name, namespaces)
+    found, late = _ended(watch, "backups", name)
+    made = _of(volumes.records("podvolumebackups"), BACKUP_LABEL, name)
+    after = volumes.living(namespaces)
+    watch.say("reading the archive back from the store")
+    archived: dict[str, str]
+    try:
+        archived = volumes.archived(name, namespaces)
+    except StepFailed as error:
+        archived = {"trouble": str(error)}
+    return {
+        "backup": found, "late": late, "words": _words(volumes, "Backup", found), "made": made, "before": asdict(before),
+        "after": asdict(after), "archived": archived,
+    }  # fmt: skip
+
+
+def bring_back(watch: Watch, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str]) -> dict[str, Any]:
+    """Restore namespaces and wait for their pods: `restore`, `late`, `words`, `brought`, `after`.
+
+    Args:
+        watch: waits once for the restore and once for the pods.
+        name: of the restore.
+        backup: to restore from.
+        into: namespace that each namespace is restored as.
+        away_from: node by pod; the pod is placed on another.
+    """
+    volumes = watch.volumes
+    volumes.bring_back(name, backup, into, away_from)
+    found, late = _ended(watch, "restores", name)
+    places, wanted = list(into.values()), list(away_from)
+    if not late and found is not None and found["status"]["phase"] == "Completed":
+        late = watch.until(lambda: not_ready(volumes, places, wanted), "restored pods to run")
+    brought = _of(volumes.records("podvolumerestores"), RESTORE_LABEL, name)
+    words = _words(volumes, "Restore", found)
+    return {"restore": found, "late": late, "words": words, "brought": brought, "after": asdict(volumes.living(places))}
+
+
+def scheduled(volumes: VolumeBackups, schedules: Sequence[Object], backups: Sequence[Object]) -> list[dict[str, Any]]:
+    """What the newest complete backup of each of our schedules says of volumes: `backup`, `made`, and what is `living`.
+
+    Claims that are younger than the backup are left out.
+    """
+    found, made = [], volumes.records("podvolumebackups")
+    for schedule in schedules:
+        last = newest(schedule["metadata"]["name"], backups)
+        if schedule["metadata"]["name"] not in SCHEDULES or last is None or last["status"]["phase"] != "Completed":
+            continue
+        living = asdict(volumes.living(last["spec"]["includedNamespaces"], items=False))
+        since = last["status"]["startTimestamp"]
+        living["claims"] = [one for one in living["claims"] if one["metadata"]["creationTimestamp"] < since]
+        name = last["metadata"]["name"]
+        found.append({"backup": name, "made": _of(made, BACKUP_LABEL, name), "living": living})
+    return found
+
+
+def _ended(watch: Watch, kind: str, name: str) -> tuple[Object | None, str]:
+    found: Object | None = None
+
+    def look() -> str:
+        nonlocal found
+        found = next((one for one in watch.volumes.records(kind) if one["metadata"]["name"] == name), None)
+        status = (found or {}).get("status") or {}
+        if status.get("phase") in ENDED:
+            return ""
+        progress = status.get("progress") or {}
+        done = progress.get("itemsBackedUp", progress.get("itemsRestored", 0))
+        return f"{status.get('phase') or 'not begun'}, {done} of {progress.get('totalItems', 0)} items"
+
+    late = watch.until(look, f"the end of {kind.removesuffix('s')} {name}")
+    return found, late
+
+
+def _words(volumes: VolumeBackups, kind: str, found: Object | None) -> dict[str, list[str]]:
+    status = (found or {}).get("status") or {}
+    if not (status.get("errors") or status.get("warnings")) or found is None:
+        return {}
+    try:
+        return volumes.words(kind, found["metadata"]["name"])
+    except StepFailed:
+        # They stay counted, and none is known to be harmless.
+        return {}
+
+
+def _of(found: Sequence[Object], label: str, name: str) -> list[Object]:
+    return [one for one in found if (one["metadata"].get("labels") or {}).get(label) == name]
