@@ -22,7 +22,7 @@ from sre.faults.model import Place
 from sre.judges.canary.rules import Kind
 from sre.judges.canary.soundness import check
 from sre.readings import LoadPlan
-from sre.targets.local.registry import Registry
+from sre.targets.registry import Registry
 from sre.targets.local.target import LocalTarget
 from sre.verdict import Outcome, Verdict
 from tests.contract.versions import register_copy

@@ -17,7 +17,7 @@ from sre.drills.canary import place as place_of
 from sre.errors import CannotRun, StepFailed
 from sre.faults import model
 from sre.faults.model import BUCKET, Defect, Place, register
-from sre.targets.local.registry import MODEL, PRODUCTION, Registry
+from sre.targets.registry import MODEL, PRODUCTION, Registry
 from sre.targets.local.target import LocalTarget
 from system.config import MODEL_NAME
 from system.model import artifact, engines
