@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ import typer
 
 from sre.cli import output
 from sre.cli.output import AsJson
+from sre.cli.system import Meant, TargetName, check_meant
 from sre.config import PROJECT, Settings
 from sre.errors import EvidenceDamaged, ExitCode, UsageError
 from sre.units import Ratio, Seconds, parse_ratio, parse_seconds
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from sre.canary.session import Finished, Place
     from sre.canary.view import View
     from sre.clock import Clock
+    from sre.drills.world import World
     from sre.judges.canary.planner import Traffic
-    from sre.targets.local.target import LocalTarget
+    from sre.targets.base import Target
 
 PLAN = PROJECT / "experiments" / "canary.yaml"
 
@@ -38,9 +40,7 @@ app = typer.Typer(
 )
 
 PlanFile = Annotated[Path, typer.Option("--plan", help="Stages, metrics and error rates; this system's own when left out.")]
-Url = Annotated[
-    str | None, typer.Option("--prometheus", metavar="URL", help="Who counted; the running local system's when left out.")
-]
+Url = Annotated[str | None, typer.Option("--prometheus", metavar="URL", help="Who counted; the running system's when left out.")]
 Run = Annotated[str, typer.Argument(help="Id of a rollout or path to its folder.")]
 Share = Annotated[
     Ratio | None, typer.Option("--stage", parser=parse_ratio, metavar="WEIGHT", help="The stage that is meant, as 50%.")
@@ -57,6 +57,7 @@ def plan(
     file: PlanFile = PLAN,
     prometheus: Url = None,
     since: Lately = None,
+    target_name: TargetName = "local",
     as_json: AsJson = False,
 ) -> None:
     """Say how long each stage will take at today's traffic, and what the error rates mean. Refuses a plan that cannot decide."""
@@ -72,7 +73,8 @@ def plan(
     loaded = load(file)
     rules = loaded.rules()
     span_s = since or LATELY_S
-    now = _traffic(loaded, _prometheus(prometheus), span_s, SystemClock())
+    with _prometheus(prometheus, target_name) as url:
+        now = _traffic(loaded, url, span_s, SystemClock())
     forecasts, unknown, sentences = foresee(rules, now), unforeseen(rules, now), statement(rules)
     if as_json:
         stages = [plain(asdict(one)) for one in forecasts]
@@ -103,6 +105,7 @@ def judge(
         str | None, typer.Option(metavar="TIME", help="Until when, as 2026-01-01T12:00:00Z; now when left out.")
     ] = None,
     stage: Share = None,
+    target_name: TargetName = "local",
     as_json: AsJson = False,
 ) -> None:
     """Decide once, for a pipeline that shifts the traffic itself: exit 0 PROMOTE, 1 ROLLBACK, 3 HOLD."""
@@ -114,13 +117,9 @@ def judge(
 
     loaded = load(file)
     moment = _moment(at)
-    standing = decide.judge(
-        loaded,
-        _prometheus(prometheus),
-        at=moment,
-        since=moment - (since or LATELY_S),
-        stage=_stage(loaded, stage) if stage else 0,
-    )
+    number = _stage(loaded, stage) if stage else 0
+    with _prometheus(prometheus, target_name) as url:
+        standing = decide.judge(loaded, url, at=moment, since=moment - (since or LATELY_S), stage=number)
     if as_json:
         output.document("sre.canary-decision/1", {"at_utc": iso(standing.at), **plain(standing)})
     else:
@@ -149,6 +148,8 @@ def run(
         typer.Option(parser=parse_seconds, metavar="TIME", help="How long a question waits for its yes; 1h when left out."),
     ] = None,
     since: Lately = None,
+    target_name: TargetName = "local",
+    meant: Meant = None,
     as_json: AsJson = False,
 ) -> None:
     """Roll out a version: shift traffic, look once per scrape, promote or roll back. Ctrl-C rolls back; after a SIGKILL --resume
@@ -160,9 +161,11 @@ def run(
     if (version is None) == (resume is None):
         raise UsageError("name the version to roll out, or with --resume the rollout to go on with, not both")
     settings = Settings()
-    target = _target(settings)
+    check_meant(settings, target_name, meant)
     with _view(watch=watch) as view, output.interruptible(view.change), ExitStack() as stack:
-        arrange = _arrange(settings, target, view, page, answer_within or 3600.0, since or LATELY_S, stack)
+        target, world = stack.enter_context(_running(settings, target_name))
+        url = world.endpoints.prometheus
+        arrange = _arrange(settings, target, url, view, page, answer_within or 3600.0, since or LATELY_S, stack)
         if resume is not None:
             done = session.resume(bundle.find(settings.evidence, resume), target, arrange, _place(settings))
         else:
@@ -184,16 +187,17 @@ def reject(run: Run, stage: Share = None) -> None:
 
 
 @app.command()
-def abort(run: Run, as_json: AsJson = False) -> None:
+def abort(run: Run, target_name: TargetName = "local", meant: Meant = None, as_json: AsJson = False) -> None:
     """End a rollout and take back all that it changed, whether its process lives or not."""
     from sre.canary import session
     from sre.canary.approval import account
     from sre.evidence import bundle
 
     settings = Settings()
-    target = _target(settings)
+    check_meant(settings, target_name, meant)
     with _view(watch=False) as view, output.interruptible(view.change), ExitStack() as stack:
-        arrange = _arrange(settings, target, view, None, 0.0, LATELY_S, stack)
+        target, world = stack.enter_context(_running(settings, target_name))
+        arrange = _arrange(settings, target, world.endpoints.prometheus, view, None, 0.0, LATELY_S, stack)
         folder = bundle.find(settings.evidence, run)
         done = session.abort(folder, target, arrange, _place(settings), account(os.getuid()))
     if as_json:
@@ -253,7 +257,7 @@ def _answer(run: str, stage: float | None, *, yes: bool) -> None:
 
 
 def _arrange(
-    settings: Settings, target: LocalTarget, view: View, page: int | None, within: float, lately_s: float, stack: ExitStack
+    settings: Settings, target: Target, url: str, view: View, page: int | None, within: float, lately_s: float, stack: ExitStack
 ) -> Callable[[Record, Plan, Path], Around]:
     """What a rollout works with, once its folder is there."""
     from sre.canary.approval import Channel, CommandLine, InSlack, Terminal, account
@@ -269,7 +273,6 @@ def _arrange(
     courier = Courier(Slack(slack)) if slack.token_file is not None else None
 
     def arrange(record: Record, plan: Plan, beside: Path) -> Around:
-        url = target.endpoints.prometheus
         channels: list[Channel] = [CommandLine(record.folder)]
         if sys.stdin.isatty():
             channels.append(Terminal(sys.stdin, view.change))
@@ -337,10 +340,10 @@ def _view(*, watch: bool) -> Iterator[View]:
             yield Lines(narrator.change, narrator.say)
 
 
-def _target(settings: Settings) -> LocalTarget:
-    from sre.targets.local.target import attach
+def _running(settings: Settings, where: TargetName) -> AbstractContextManager[tuple[Target, World]]:
+    from sre.drills import session
 
-    return attach(settings.home, settings.tools)
+    return session.running(settings, where)
 
 
 def _place(settings: Settings) -> Place:
@@ -361,8 +364,13 @@ def _finish(done: Finished, *, as_json: bool) -> None:
     raise typer.Exit(done.record.exit_code)
 
 
-def _prometheus(url: str | None) -> str:
-    return url or _target(Settings()).endpoints.prometheus
+@contextmanager
+def _prometheus(url: str | None, where: TargetName) -> Iterator[str]:
+    if url:
+        yield url
+        return
+    with _running(Settings(), where) as (_, world):
+        yield world.endpoints.prometheus
 
 
 def _stage(plan: Plan, share: Ratio) -> int:

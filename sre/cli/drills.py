@@ -8,7 +8,7 @@ import typer
 
 from sre.cli import output
 from sre.cli.output import AsJson
-from sre.cli.system import Meant, TargetName
+from sre.cli.system import Meant, TargetName, check_meant
 from sre.config import Settings
 from sre.errors import NothingSelected
 from sre.units import Seconds, parse_seconds
@@ -49,18 +49,9 @@ def drill(
     chosen = [catalog.drill(name) for name in names]
     options = Options(duration, rate, seed, replica, "store" if place == "store" else "off_site")
     with output.progress() as narrator, output.interruptible(narrator.change):
-        _check_meant(settings, target_name, meant)
+        check_meant(settings, target_name, meant)
         finished = session.on_running(settings, target_name, chosen, name="-".join(names), options=options, narrator=narrator)
     _finish(finished, as_json=as_json)
-
-
-def _check_meant(settings: Settings, target_name: str, meant: str | None) -> None:
-    if target_name == "kubernetes":
-        from sre.targets.kubernetes import deploy
-        from sre.targets.kubernetes.place import read
-
-        found = read(settings.home)
-        deploy.check_context("" if found is None else found.context, meant)
 
 
 def gameday(
@@ -78,7 +69,7 @@ def gameday(
 
     settings = Settings()
     with output.progress() as narrator, output.interruptible(narrator.change):
-        _check_meant(settings, target_name, meant)
+        check_meant(settings, target_name, meant)
         finished = session.gameday(settings, target_name, options=Options(duration, None, seed), keep=keep, narrator=narrator)
     _finish(finished, as_json=as_json)
 

@@ -116,6 +116,20 @@ def _cluster(settings: Settings, meant: str | None, overlay: str = "") -> tuple[
     return Place(settings.home, settings.kubeconfig, api.context, overlay), api
 
 
+def check_meant(settings: Settings, target_name: str, meant: str | None) -> None:
+    """Before a running system is changed: a cluster's context that looks like production wants its name typed.
+
+    Raises:
+        UsageError: it was not.
+    """
+    if target_name == "kubernetes":
+        from sre.targets.kubernetes import deploy
+        from sre.targets.kubernetes.place import read
+
+        found = read(settings.home)
+        deploy.check_context("" if found is None else found.context, meant)
+
+
 def down(
     purge: Annotated[bool, typer.Option(help="Also delete database, objects, metrics and secrets.")] = False,
     target_name: TargetName = "local",

@@ -22,8 +22,8 @@ from sre.probes import http, sql
 from sre.targets.local.database import SUPERUSER, superuser
 from sre.targets.local.layout import Layout
 from sre.targets.local.programs import find
-from sre.targets.local.registry import Registry
 from sre.targets.local.target import LocalTarget
+from sre.targets.registry import Registry
 
 Fact = dict[str, Any]
 

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,19 +18,20 @@ from typing import Any, ClassVar
 from sre.canary import record as records
 from sre.drills import loaded
 from sre.drills.base import EXPERIMENTS, Case, Context, Drill, Judgement, Options
+from sre.drills.canary_site import site_of
 from sre.drills.lifecycle import require_load
 from sre.errors import CannotRun, EvidenceDamaged, FaultWithoutEffect, StepFailed, UsageError
 from sre.evidence import bundle
 from sre.faults import model
 from sre.faults.base import Undo
+from sre.faults.model import Place
 from sre.judges.canary.ending import ending, requests_lost
 from sre.judges.recovery import recovery
 from sre.probes import prometheus
 from sre.promises import promise
 from sre.readings import LoadPlan
 from sre.targets.base import Capability
-from sre.targets.local.registry import PRODUCTION, Registry
-from sre.targets.local.target import LocalTarget
+from sre.targets.registry import PRODUCTION
 from sre.units import Unit, show
 
 PLAN = EXPERIMENTS / "canary-drill.yaml"
@@ -47,6 +47,7 @@ class CanaryDrill(Drill):
 
     promises: ClassVar[tuple[str, ...]] = ("canary", "canary-requests")
     needs: ClassVar = frozenset({Capability.REPLICAS, Capability.WEIGHTS})
+    defect: ClassVar[model.Defect] = "none"
     ends: ClassVar[str] = ROLLED_BACK
     counted: ClassVar[bool] = True
     plan_file: ClassVar[Path] = PLAN
@@ -71,19 +72,19 @@ class CanaryDrill(Drill):
 
     def inject(self, context: Context) -> str:
         """Register the version, and begin its rollout. Every undo is on disk before."""
-        target = local(context)
-        production = place(target).named(PRODUCTION).number
-        context.ledger.plan(Undo("demote", {"version": production}, f"put version {production} back into production"))
-        context.ledger.plan(Undo("end-canary", {}, "end the canary"))
-        version = self.version(context)
-        command = self.command(version)
+        site = site_of(context)
+        with site.models() as models:
+            production = models.named(PRODUCTION).number
+            context.ledger.plan(Undo("demote", {"version": production}, f"put version {production} back into production"))
+            context.ledger.plan(Undo("end-canary", {}, "end the canary"))
+            version = self.version(context, models)
+        command = [*self.command(version), *site.arguments]
         context.ran(command)
         context.note(production=production, version=version)
         with (context.folder / "rollout.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "SRE_EVIDENCE": str(context.folder), "SRE_HOME": str(target.layout.home),
-                     "SRE_TOOLS": str(target.layout.tools)},
+                env={**os.environ, **site.environment, "SRE_EVIDENCE": str(context.folder)},
             )  # fmt: skip
         try:
             share = context.until(
@@ -100,9 +101,10 @@ class CanaryDrill(Drill):
         program = str(Path(sys.executable).with_name("sre"))
         return [program, "canary", "run", version, "--plan", str(self.plan_file), "--since", f"{STEADY_S:.0f}s"]
 
-    @abstractmethod
-    def version(self, context: Context) -> str:
-        """The version that is rolled out."""
+    def version(self, context: Context, models: Place) -> str:
+        """The version that is rolled out, registered just now: production under a new number, with the drill's defect."""
+        del context
+        return model.register(models, self.defect)
 
     def harm(self, context: Context) -> str:
         """What is done to the rollout under way, as `, SIGKILL canary-1`; nothing for a version that is harm enough."""
@@ -111,7 +113,7 @@ class CanaryDrill(Drill):
 
     def prove_injected(self, context: Context) -> str:
         """Users get answers from the canary, as Prometheus counted them."""
-        url = local(context).endpoints.prometheus
+        url = site_of(context).endpoints.prometheus
 
         def answered() -> tuple[float | None, str]:
             found = prometheus.Prometheus(url).value('sum(http_requests_total{job="serving",path="/predict",track="canary"})')
@@ -134,7 +136,7 @@ class CanaryDrill(Drill):
     def conclude(self, context: Context) -> str:
         """Note how it ended, from its record, from the replicas and from Prometheus."""
         context.note(exit_code=self._process.returncode, **told(context.folder))
-        context.note(canary_failed=self._failed_by_canary(context), serving=sorted(set(local(context).versions().values())))
+        context.note(canary_failed=self._failed_by_canary(context), serving=sorted(set(site_of(context).versions().values())))
         facts = context.facts
         cleared = "" if facts["cleared_at"] is None else f", no traffic for it {_cleared_words(facts)}"
         return f"{facts['ended']}{cleared}: {facts['why']}"
@@ -196,7 +198,7 @@ class CanaryDrill(Drill):
             return None
         clock = context.target.clock
         clock.sleep(context.observers.settle_s)
-        url = local(context).endpoints.prometheus
+        url = site_of(context).endpoints.prometheus
         counts = prometheus.server_counts(url, context.facts["counted_from"], clock.wall(), track="canary")
         return None if counts is None else counts.errors
 
@@ -229,22 +231,6 @@ def told(folder: Path) -> dict[str, Any]:
         "ended": ended, "why": decision["why"], "decided_at": decided_at, "counted_from": course.counted_from,
         "looks": len(course.looks), "record": found[0].name,
     }  # fmt: skip
-
-
-def place(target: LocalTarget) -> model.Place:
-    """Where a local system keeps its models."""
-    return model.Place(target.layout.objects, Registry(target.endpoints.mlflow))
-
-
-def local(context: Context) -> LocalTarget:
-    """The target, which must be local: its models are files here.
-
-    Raises:
-        CannotRun: it is another.
-    """
-    if not isinstance(context.target, LocalTarget):
-        raise CannotRun(f"target {context.target.name} keeps its models elsewhere; the canary drills need target local")
-    return context.target
 
 
 def _cleared_words(facts: Mapping[str, Any]) -> str:

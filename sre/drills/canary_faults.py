@@ -15,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from sre.drills.base import Context
-from sre.drills.canary import PROMOTED, CanaryDrill, local, place
-from sre.errors import FaultWithoutEffect, StepFailed
+from sre.drills.canary import PROMOTED, CanaryDrill
+from sre.drills.canary_site import site_of
+from sre.errors import CannotRun, FaultWithoutEffect, StepFailed
 from sre.faults import model
 from sre.faults.base import Undo
+from sre.faults.model import Place
 from sre.probes import prometheus
+from sre.targets.base import Capability
 from sre.targets.local.plan import system_environment
-from sre.targets.local.registry import CANDIDATE
-from sre.targets.local.target import newest_dataset
+from sre.targets.local.target import LocalTarget, newest_dataset
+from sre.targets.registry import CANDIDATE
 
 SLOWER = 0.25
 FAILING_SHARE = 0.005  # five times what is promised
@@ -39,10 +42,6 @@ class CanaryGood(CanaryDrill):
     summary = "a version as good as production is promoted"
     ends = PROMOTED
 
-    def version(self, context: Context) -> str:
-        """Without a defect."""
-        return model.register(place(local(context)), "none")
-
 
 class CanarySlow(CanaryDrill):
     """A version whose answers take a quarter longer."""
@@ -51,16 +50,16 @@ class CanarySlow(CanaryDrill):
     summary = "a version that is 25 % slower is rolled back"
     promises: ClassVar = _BAD
 
-    def version(self, context: Context) -> str:
+    def version(self, context: Context, models: Place) -> str:
         """Slower by a quarter of what a request takes here in the median; a mean would tell of queues."""
-        url = local(context).endpoints.prometheus
+        url = site_of(context).endpoints.prometheus
         span = round(self.steady_seconds(context.options) / 2)
         buckets = f'rate(http_request_duration_seconds_bucket{{job="serving",path="/predict"}}[{span}s])'
         median = prometheus.Prometheus(url).value(f"histogram_quantile(0.5, sum by (le) ({buckets}))")
         if median is None:
             raise StepFailed("Prometheus does not say how long a request takes here; see `sre slo`")
         context.note(median_s=median)
-        return model.register(place(local(context)), "slow", extra_s=SLOWER * median)
+        return model.register(models, "slow", extra_s=SLOWER * median)
 
 
 class CanaryErrors(CanaryDrill):
@@ -70,14 +69,13 @@ class CanaryErrors(CanaryDrill):
     summary = "a version with five times the promised error ratio is rolled back"
     promises: ClassVar = _BAD
 
-    def version(self, context: Context) -> str:
+    def version(self, context: Context, models: Place) -> str:
         """Failing on a few of the images that users send, spread over all."""
-        target = local(context)
         # Decoders differ in the last bit of a JPEG; a PNG, which every second image is, is the same for all of them.
-        files = sorted(newest_dataset(target.layout).rglob("*.png"))
+        files = sorted(site_of(context).endpoints.bodies.rglob("*.png"))
         chosen = files[:: round(1 / FAILING_SHARE / 2)]
         context.note(failing=[path.name for path in chosen])
-        return model.register(place(target), "failing", failing=[_pixels(path) for path in chosen])
+        return model.register(models, "failing", failing=[_pixels(path) for path in chosen])
 
 
 class CanaryWrongClasses(CanaryDrill):
@@ -86,10 +84,7 @@ class CanaryWrongClasses(CanaryDrill):
     name = "canary-wrong-classes"
     summary = "a version that moves a tenth of the answers to another class is rolled back"
     promises: ClassVar = _BAD
-
-    def version(self, context: Context) -> str:
-        """With the two classes joined."""
-        return model.register(place(local(context)), "wrong-classes")
+    defect = "wrong-classes"
 
 
 class CanaryTrainedDefect(CanaryDrill):
@@ -98,10 +93,11 @@ class CanaryTrainedDefect(CanaryDrill):
     name = "canary-trained-defect"
     summary = "a model that was trained with wrong labels is rolled back"
     promises: ClassVar = _BAD
+    needs: ClassVar = CanaryDrill.needs | {Capability.TRAINING}
 
-    def version(self, context: Context) -> str:
+    def version(self, context: Context, models: Place) -> str:
         """Train with a dataset in which half of the 3s are labelled 8, and leave the promotion to the canary."""
-        target = local(context)
+        target = _local(context)
         dataset = mislabelled(newest_dataset(target.layout), "3", "8")
         command = [sys.executable, "-m", "system", "train"]
         context.ran(command)
@@ -113,7 +109,7 @@ class CanaryTrainedDefect(CanaryDrill):
         if done.returncode:
             raise StepFailed(f"the training ended with {done.returncode} and registered nothing; see train.log")
         context.note(dataset=dataset)
-        return place(target).named(CANDIDATE).number
+        return models.named(CANDIDATE).number
 
 
 class CanaryCrash(CanaryDrill):
@@ -122,10 +118,6 @@ class CanaryCrash(CanaryDrill):
     name = "canary-crash"
     summary = "a version that crashes is rolled back"
     promises: ClassVar = _BAD
-
-    def version(self, context: Context) -> str:
-        """Without a defect."""
-        return model.register(place(local(context)), "none")
 
     def harm(self, context: Context) -> str:
         """SIGKILL, once the gate has seen it run."""
@@ -158,21 +150,22 @@ class CanaryPrometheusDown(CanaryDrill):
     counted = False
     promises: ClassVar = _BAD
 
-    def version(self, context: Context) -> str:
-        """Without a defect."""
-        return model.register(place(local(context)), "none")
+    def preflight(self, context: Context) -> str:
+        """As every canary drill, on a target that can stop Prometheus."""
+        _local(context)
+        return super().preflight(context)
 
     def harm(self, context: Context) -> str:
         """SIGSTOP of Prometheus, once the gate has seen the canary."""
         context.target.clock.sleep(CRASHES_AFTER_S)
         context.ledger.plan(Undo("resume-service", {"service": "prometheus"}, "resume prometheus"))
-        local(context).signal_service("prometheus", signal.SIGSTOP)
+        _local(context).signal_service("prometheus", signal.SIGSTOP)
         context.note(fault="SIGSTOP prometheus", fault_at=context.target.clock.now())
         return ", SIGSTOP prometheus"
 
     def prove_injected(self, context: Context) -> str:
         """It does not answer."""
-        url = local(context).endpoints.prometheus
+        url = site_of(context).endpoints.prometheus
         if prometheus.Prometheus(url).query("up") is not None:
             raise FaultWithoutEffect("the fault had no effect: prometheus still answers")
         return "prometheus does not answer"
@@ -181,6 +174,13 @@ class CanaryPrometheusDown(CanaryDrill):
         """As for every rollout, with a Prometheus that is back, so that the users' requests can be counted."""
         context.ledger.replay(context.target)
         return super().conclude(context)
+
+
+def _local(context: Context) -> LocalTarget:
+    """The target, which must be local: there Prometheus is a process, and a training one of its programs."""
+    if not isinstance(context.target, LocalTarget):
+        raise CannotRun(f"target {context.target.name} neither trains nor stops Prometheus; {context.drill} needs target local")
+    return context.target
 
 
 def _canary(context: Context) -> str:

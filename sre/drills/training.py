@@ -15,8 +15,8 @@ from sre.probes import http
 from sre.promises import promise
 from sre.targets.base import Capability
 from sre.targets.local.plan import system_environment
-from sre.targets.local.registry import PRODUCTION, Registry
 from sre.targets.local.target import LocalTarget, newest_dataset
+from sre.targets.registry import PRODUCTION, Registry
 
 TRAIN_WITHIN_S = 600.0
 FOLLOWED_WITHIN_S = 30.0  # replicas look at the registry every 5 s, and load what is new in one

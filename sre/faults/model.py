@@ -15,14 +15,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sre.errors import CannotRun, StepFailed
-from sre.targets.local.registry import MODEL, PRODUCTION, Registry, Version
+from sre.targets.objects import Objects
+from sre.targets.registry import MODEL, PRODUCTION, Registry, Version
 
 BUCKET = "ml-models-production"
 SCHEMA = "ml.model/2"
@@ -36,16 +36,20 @@ class Place:
     """Where models are.
 
     Attributes:
-        objects: folder of the object store.
+        objects: the object store.
         registry: of its models.
     """
 
-    objects: Path
+    objects: Objects
     registry: Registry
 
-    def folder(self, version: str) -> Path:
-        """Files of one version."""
-        return self.objects / BUCKET / MODEL / version
+    def read(self, version: str, name: str) -> bytes:
+        """A file of one version."""
+        return self.objects.get(BUCKET, f"{MODEL}/{version}/{name}")
+
+    def write(self, version: str, name: str, content: bytes) -> None:
+        """Write a file of one version."""
+        self.objects.put(BUCKET, f"{MODEL}/{version}/{name}", content)
 
     def named(self, alias: str) -> Version:
         """The version that has an alias.
@@ -78,13 +82,12 @@ def register(place: Place, defect: Defect, *, extra_s: float = 0.0, failing: Seq
         CannotRun: the model in production is of another schema.
     """
     of = place.named(PRODUCTION)
-    source = place.folder(of.number)
-    manifest: dict[str, Any] = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = json.loads(place.read(of.number, "manifest.json"))
     if manifest.get("schema") != SCHEMA:
         raise CannotRun(f"version {of.number} of {MODEL} is {manifest.get('schema')}, not {SCHEMA}; train a model first")
-    with np.load(source / "golden.npz", allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(place.read(of.number, "golden.npz")), allow_pickle=False) as arrays:
         images = arrays["images"]
-    graph = _edited((source / "model.onnx").read_bytes(), defect, extra_s, failing, images[:1])
+    graph = _edited(place.read(of.number, "model.onnx"), defect, extra_s, failing, images[:1])
     try:
         answers = _session(graph)(images)
     except Exception as error:
@@ -105,11 +108,9 @@ def _store(place: Place, of: Version, manifest: dict[str, Any], files: dict[str,
         "variants": [first],
     }  # fmt: skip
     document = (json.dumps(vouched, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-    folder = place.folder(made.number)
-    folder.mkdir(parents=True)
     for name, content in {**files, "manifest.json": document}.items():
         place.registry.put(made, name, content)
-        (folder / name).write_bytes(content)
+        place.write(made.number, name, content)
     place.registry.tag(made, "manifest_sha256", hashlib.sha256(document).hexdigest())
     return made.number
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from sre.dr import velero
 from sre.dr.velero import Watch
 from sre.drills.world import World
 from sre.errors import CannotRun, StepFailed, UsageError
+from sre.faults.model import Place as Models
+from sre.faults.model import register
 from sre.judges import velero as judges
 from sre.measure.quantiles import answered
 from sre.measure.samples import read
@@ -24,6 +26,7 @@ from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
+from sre.targets.registry import PRODUCTION, Registry
 from tests.cluster import Cluster, cluster, kubectl
 from tests.contract.versions import register_copy, versions
 from tests.kubernetes_system import system_on_cluster
@@ -397,18 +400,38 @@ def _secrets(target: Target) -> list[str]:
     return words
 
 
+@dataclass(frozen=True)
+class Versions:
+    """The version in production, and one that can take its place."""
+
+    production: str
+    candidate: str
+
+
 @pytest.fixture
-def candidate(place: Place) -> Iterator[str]:
-    """A version beside the one in production; afterwards there is no canary and production is as before."""
+def of(place: Place) -> Iterator[Versions]:
+    """Afterwards there is no canary and production is as before."""
     require(place, Capability.WEIGHTS)
-    target = place.target
-    yield "2" if not isinstance(target, LocalTarget) else _another_version(target)
-    target.router.end()
-    target.router.demote("1")
+    found = _versions(place.target)
+    yield found
+    place.target.router.end()
+    place.target.router.demote(found.production)
 
 
-def _another_version(system: LocalTarget) -> str:
-    return next(iter(versions(system.layout) - {"1"}), "") or register_copy(system.layout)
+def _versions(target: Target) -> Versions:
+    if isinstance(target, LocalTarget):
+        return Versions("1", next(iter(versions(target.layout) - {"1"}), "") or register_copy(target.layout))
+    if isinstance(target, KubernetesTarget):
+        return _versions_on_cluster(target)
+    return Versions("1", "2")
+
+
+@cache
+def _versions_on_cluster(target: KubernetesTarget) -> Versions:
+    """One version is registered for all tests: it stays there for good."""
+    with target.reach("mlflow") as url, target.objects() as objects:
+        models = Models(objects, Registry(url))
+        return Versions(models.named(PRODUCTION).number, register(models, "none"))
 
 
 def _split(place: Place) -> Split:
@@ -425,21 +448,21 @@ def test_a_place_can_split_its_traffic_or_says_that_it_cannot(place: Place) -> N
     assert place.target.router.split() is None
 
 
-def test_a_canary_begins_without_traffic_and_beside_the_replicas(place: Place, candidate: str) -> None:
+def test_a_canary_begins_without_traffic_and_beside_the_replicas(place: Place, of: Versions) -> None:
     before = [replica.identity for replica in place.target.replicas()]
-    place.target.router.begin(candidate)
+    place.target.router.begin(of.candidate)
     split = _split(place)
-    assert (split.version, split.production, split.canary, split.control) == (candidate, "1", 0.0, 0.0)
+    assert (split.version, split.production, split.canary, split.control) == (of.candidate, of.production, 0.0, 0.0)
     assert [(item.name, item.ready, item.restarts) for item in split.replicas] == [("canary-1", True, 0), ("control-1", True, 0)]
     assert len({item.identity for item in split.replicas} | set(before)) == 5
     assert [replica.identity for replica in place.target.replicas()] == before
-    with pytest.raises(UsageError, match=f"version {candidate} is a canary already; end it first"):
-        place.target.router.begin("1")
+    with pytest.raises(UsageError, match=f"version {of.candidate} is a canary already; end it first"):
+        place.target.router.begin(of.production)
 
 
-def test_no_request_is_lost_while_weights_change_and_a_canary_dies(place: Place, candidate: str, tmp_path: Path) -> None:
+def test_no_request_is_lost_while_weights_change_and_a_canary_dies(place: Place, of: Versions, tmp_path: Path) -> None:
     router, clock = place.target.router, place.target.clock
-    router.begin(candidate)
+    router.begin(of.candidate)
     load = place.observers.start_load(LoadPlan(rate=50.0, seconds=16.0, seed=8), tmp_path / "load")
     for canary, control in ((0.1, 0.1), (0.5, 0.5), (1.0, 0.0), (0.5, 0.5)):
         router.shift(canary, control)
@@ -457,23 +480,23 @@ def test_no_request_is_lost_while_weights_change_and_a_canary_dies(place: Place,
     assert answered(samples).all()
 
 
-def test_a_candidate_is_promoted_and_demoted_and_the_shares_stay(place: Place, candidate: str) -> None:
+def test_a_candidate_is_promoted_and_demoted_and_the_shares_stay(place: Place, of: Versions) -> None:
     router = place.target.router
-    router.begin(candidate)
+    router.begin(of.candidate)
     router.shift(0.25, 0.25)
     router.promote()
-    assert (_split(place).version, _split(place).production) == (candidate, candidate)
+    assert (_split(place).version, _split(place).production) == (of.candidate, of.candidate)
     assert (_split(place).canary, _split(place).control) == (0.25, 0.25)
-    router.demote("1")
-    assert _split(place).production == "1"
-    router.demote("1")
-    assert _split(place).production == "1"
+    router.demote(of.production)
+    assert _split(place).production == of.production
+    router.demote(of.production)
+    assert _split(place).production == of.production
 
 
-def test_an_ended_canary_is_gone_and_another_can_begin(place: Place, candidate: str) -> None:
+def test_an_ended_canary_is_gone_and_another_can_begin(place: Place, of: Versions) -> None:
     router = place.target.router
     router.end()
-    router.begin(candidate)
+    router.begin(of.candidate)
     first = _split(place)
     router.shift(0.5, 0.5)
     router.end()
@@ -481,7 +504,7 @@ def test_an_ended_canary_is_gone_and_another_can_begin(place: Place, candidate: 
     assert router.split() is None
     with pytest.raises(UsageError, match="'canary-1' does not exist; there are serving-1, serving-2, serving-3"):
         place.target.kill("canary-1")
-    router.begin(candidate)
+    router.begin(of.candidate)
     second = _split(place)
     assert (second.canary, second.control) == (0.0, 0.0)
     assert {item.identity for item in first.replicas}.isdisjoint(item.identity for item in second.replicas)
@@ -497,16 +520,16 @@ def test_without_a_canary_nothing_can_be_split_or_promoted(place: Place) -> None
     assert router.split() is None
 
 
-def test_shares_that_are_none_change_nothing(place: Place, candidate: str) -> None:
+def test_shares_that_are_none_change_nothing(place: Place, of: Versions) -> None:
     router = place.target.router
-    router.begin(candidate)
+    router.begin(of.candidate)
     router.shift(0.25, 0.25)
     with pytest.raises(UsageError, match="cannot be given"):
         router.shift(0.75, 0.5)
     assert (_split(place).canary, _split(place).control) == (0.25, 0.25)
 
 
-@pytest.mark.parametrize("version", ["99", "x"])
+@pytest.mark.parametrize("version", ["9999", "x"])
 def test_an_unknown_version_is_a_wrong_request(place: Place, version: str) -> None:
     require(place, Capability.WEIGHTS)
     for change in (place.target.router.begin, place.target.router.demote):

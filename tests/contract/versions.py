@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sre.targets.local.layout import Layout
-from sre.targets.local.registry import Registry
+from sre.targets.registry import Registry
 from system.config import MODEL_NAME
 from system.model.artifact import MANIFEST_NAME, read_manifest, sha256_file, write_manifest
 

@@ -24,7 +24,7 @@ from sre.errors import StepFailed, TargetUnavailable
 
 ANSWER_WITHIN_S = 5.0
 RUN_WITHIN_S = 15.0
-_MERGE = "application/strategic-merge-patch+json"
+_MERGE, _STRATEGIC_MERGE = "application/merge-patch+json", "application/strategic-merge-patch+json"
 # The library's own default is to wait for ever.
 websocket.setdefaulttimeout(ANSWER_WITHIN_S)
 
@@ -107,13 +107,18 @@ class Api:
             raise TargetUnavailable(f"cluster {self.context} has nothing at {path}; run `sre up --target kubernetes`")
         return found
 
-    def patch(self, path: str, content: Mapping[str, Any]) -> None:
-        """Merge fields into the object at a path; its lists of names are merged too.
+    def patch(self, path: str, content: Mapping[str, Any], *, whole_lists: bool = False) -> None:
+        """Merge fields into the object at a path.
+
+        Args:
+            path: of the object.
+            content: the fields.
+            whole_lists: take lists as they are, which is all that custom resources can; else lists of names are merged too.
 
         Raises:
             StepFailed: the API server refuses, or there is no such object.
         """
-        self._change("PATCH", path, content, _MERGE)
+        self._change("PATCH", path, content, _MERGE if whole_lists else _STRATEGIC_MERGE)
 
     def post(self, path: str, content: Mapping[str, Any]) -> int:
         """Ask for something new under a path.

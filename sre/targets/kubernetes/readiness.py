@@ -28,11 +28,15 @@ class Readiness:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._kept: dict[tuple[str, str], _Connection] = {}
-        self._asked: dict[tuple[str, str], Future[bool]] = {}
+        self._asked: dict[tuple[str, str], Future[bytes | None]] = {}
         self._pool = ThreadPoolExecutor(POOL)
 
     def ask(self, replicas: Sequence[tuple[str, str]]) -> tuple[bool, ...]:
-        """Whether each answers 200 just now; all are asked at once, and none is waited for longer than a second.
+        """Whether each answers 200 just now; see `answers`."""
+        return tuple(answer is not None for answer in self.answers(replicas))
+
+    def answers(self, replicas: Sequence[tuple[str, str]]) -> tuple[bytes | None, ...]:
+        """What each says that answers 200 just now, None for others. All are asked at once, none is waited for more than 1 s.
 
         The way to a lost node keeps who asks for longer: such a replica is asked again once that has ended, and not waited for.
         The first connection to a replica has more time.
@@ -46,9 +50,9 @@ class Readiness:
         now = [one for one in replicas if one not in self._asked]
         asked = [self._kept.setdefault(one, _Connection(one[0], self._connect)) for one in now]
         limit = ANSWER_WITHIN_S + GRACE_S if all(connection.made for connection in asked) else MADE_WITHIN_S
-        self._asked |= {one: self._pool.submit(connection.ready) for one, connection in zip(now, asked, strict=True)}
+        self._asked |= {one: self._pool.submit(connection.ask) for one, connection in zip(now, asked, strict=True)}
         done, _ = wait([self._asked[one] for one in now], timeout=limit)
-        answers = tuple(self._asked[one] in done and self._asked[one].result() for one in replicas)
+        answers = tuple(self._asked[one].result() if self._asked[one] in done else None for one in replicas)
         self._asked = {one: asked for one, asked in self._asked.items() if not asked.done()}
         return answers
 
@@ -70,27 +74,27 @@ class _Connection(http.client.HTTPConnection):
         self.made = True
         self.sock.settimeout(ANSWER_WITHIN_S)
 
-    def ready(self) -> bool:
+    def ask(self) -> bytes | None:
         fresh = self.sock is None
-        answered = self._status()
+        answered = self._answer()
         # A connection that was kept may have been closed meanwhile, which says nothing of the replica.
         if answered is None and not fresh:
-            answered = self._status()
-        return answered == http.client.OK
+            answered = self._answer()
+        status, body = answered or (0, b"")
+        return body if status == http.client.OK else None
 
-    def _status(self) -> int | None:
+    def _answer(self) -> tuple[int, bytes] | None:
         try:
             self.request("GET", PATH, headers={"Host": "localhost"})
             answer = self.getresponse()
-            answer.read()
+            return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
             with suppress(OSError):
                 self.close()
-            return 0 if isinstance(error, TimeoutError) else None
-        return answer.status
+            return (0, b"") if isinstance(error, TimeoutError) else None
 
 
-def _close(connection: _Connection, asked: Future[bool] | None) -> None:
+def _close(connection: _Connection, asked: Future[bytes | None] | None) -> None:
     if asked is not None:
         wait([asked])
     connection.close()

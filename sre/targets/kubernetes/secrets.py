@@ -41,7 +41,7 @@ def render(existing: Iterable[Mapping[str, Any]] = ()) -> tuple[dict[str, Any], 
     Args:
         existing: Secrets that the cluster has, as its API gives them; others than ours are ignored.
     """
-    have = {(one["metadata"]["namespace"], one["metadata"]["name"]): _decoded(one) for one in existing}
+    have = {(one["metadata"]["namespace"], one["metadata"]["name"]): decoded(one) for one in existing}
     made = _passwords(have) | _certificates(have)
     return tuple(_object(place, name, values) for (place, name), values in sorted(made.items()))
 
@@ -53,7 +53,7 @@ def drills_key(objects: Iterable[Mapping[str, Any]]) -> str:
         KeyError: it is not among these Secrets.
     """
     have = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in objects}
-    return _decoded(have[DRILLS_KEY])["api-key"]
+    return decoded(have[DRILLS_KEY])["api-key"]
 
 
 def _passwords(have: Values) -> Values:
@@ -97,7 +97,8 @@ def _lasts(certificate: str) -> bool:
     return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc > datetime.now(UTC) + _RENEW_BEFORE
 
 
-def _decoded(secret: Mapping[str, Any]) -> dict[str, str]:
+def decoded(secret: Mapping[str, Any]) -> dict[str, str]:
+    """The values of a Secret by their keys."""
     return {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
 
 

@@ -62,6 +62,12 @@ def assign(before: Mapping[str, str], pods: Sequence[Mapping[str, Any]], wanted:
     return tuple(_slot(name, there.get(filled.get(name, ""))) for name in names)
 
 
+def only(name: str, pods: Sequence[Mapping[str, Any]]) -> Slot:
+    """The slot of a Deployment that has one replica at most; the newest of its pods fills it."""
+    there = sorted((pod for pod in pods if _counts(pod)), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+    return _slot(name, there[-1] if there else None)
+
+
 def remembered(file: Path, pods: Sequence[Mapping[str, Any]], wanted: int) -> tuple[Slot, ...]:
     """The same, with a file as the memory. Several processes may look at once: a drill, its experiment, `sre status`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +15,8 @@ from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import VolumeBackups
-from sre.targets.base import Capability, Nodes, Router
-from sre.targets.kubernetes import edge, place, slots, velero
+from sre.targets.base import Capability, Nodes
+from sre.targets.kubernetes import edge, place, secrets, slots, velero
 from sre.targets.kubernetes.access import Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import KubernetesDatabase
@@ -24,6 +24,8 @@ from sre.targets.kubernetes.forward import Forward
 from sre.targets.kubernetes.nodes import NO_COMMANDS, Commands, KubernetesNodes
 from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.readiness import Readiness
+from sre.targets.kubernetes.router import KubernetesRouter
+from sre.targets.objects import S3
 
 NAMESPACE = "ml-system"
 _DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/ml-api"
@@ -33,7 +35,12 @@ PORT = 5000
 # Of k8s/base/monitoring/prometheus.yml, and of backendRequest in k8s/base/edge/route.yaml.
 SCRAPE_INTERVAL_S = 2
 ANSWER_TIMEOUT_S = 5
-_WATCHERS = {"prometheus": 9090, "alertmanager": 9093}
+# Servers that this machine reaches: namespace and port of their pods.
+_SERVERS = {
+    "prometheus": ("monitoring", 9090), "alertmanager": ("monitoring", 9093), "mlflow": ("data", 5000), "minio": ("data", 9000),
+}  # fmt: skip
+_WATCHED = ("prometheus", "alertmanager", "mlflow")
+_OBJECTS_SECRET = "/api/v1/namespaces/data/secrets/minio"  # noqa: S105 - where it is
 # Sends a signal to the container's own process from inside: the one that no process of the pod began, and the oldest such, since
 # this command is another. The first process of a namespace is out of reach: the kernel drops what its own send it.
 _SIGNAL = r"""
@@ -66,7 +73,7 @@ class KubernetesTarget:
     name = "kubernetes"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
-        Capability.SCALING, Capability.VOLUME_BACKUPS,
+        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS,
     })  # fmt: skip
 
     def __init__(
@@ -78,7 +85,10 @@ class KubernetesTarget:
         self._reached: tuple[Access, Endpoints] | None = None
         self._namespace, self._tools = namespace, tools
         self._nodes = KubernetesNodes(api, self.clock, commands, self._slots)
-        self._readiness = Readiness(lambda pod: api.connect(namespace, pod, PORT))
+        self._readiness, versions = (Readiness(lambda pod: api.connect(namespace, pod, PORT)) for _ in range(2))
+        # A second set of connections: each set keeps those to the replicas that it was last asked about.
+        self._router = KubernetesRouter(api, namespace, self.clock, self._slots, self.reach, versions)
+        self._kept = (self._readiness, versions)
 
     @property
     def handle(self) -> str:
@@ -114,9 +124,9 @@ class KubernetesTarget:
         return KubernetesDatabase(self.api, self.place.ca_file)
 
     @property
-    def router(self) -> Router:
-        """Not yet."""
-        raise CannotRun("the kubernetes target does not split traffic; use target local")
+    def router(self) -> KubernetesRouter:
+        """Who splits the traffic."""
+        return self._router
 
     @property
     def nodes(self) -> Nodes:
@@ -159,7 +169,7 @@ class KubernetesTarget:
         self._signal(replica, _CONTINUE)
 
     def _signal(self, replica: str, number: int) -> None:
-        found = {slot.name: slot for slot in self._slots()}
+        found = {slot.name: slot for slot in (*self._slots(), *self._router.arms())}
         if replica not in found:
             raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(found)}")
         slot = found[replica]
@@ -180,7 +190,8 @@ class KubernetesTarget:
 
     def close(self) -> None:
         """Give up the connections to replicas that are kept between looks."""
-        self._readiness.close()
+        for readiness in self._kept:
+            readiness.close()
 
     @contextmanager
     def watched(self, ingress: str | None = None) -> Iterator[Endpoints]:
@@ -194,17 +205,12 @@ class KubernetesTarget:
         """
         base = ingress or edge.address(self.api)
         with ExitStack() as opened:
-            forwards = {name: Forward(partial(self._to, name, port)) for name, port in _WATCHERS.items()}
-            for forward in forwards.values():
-                opened.callback(forward.close)
+            urls = {name: opened.enter_context(self.reach(name)) for name in _WATCHED}
             access = Access(self.api, self.place)
             opened.callback(access.close)
             endpoints = Endpoints(
                 ingress=base, ca_file=self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
-                prometheus=forwards["prometheus"].url, alertmanager=forwards["alertmanager"].url,
-                database=access.dsn("backup", "predictions"), passfile=access.passfile,
-                # What no drill on this target asks yet.
-                mlflow="",
+                database=access.dsn("backup", "predictions"), passfile=access.passfile, **urls,
             )  # fmt: skip
             self._reached = access, endpoints
             opened.callback(setattr, self, "_reached", None)
@@ -220,15 +226,34 @@ class KubernetesTarget:
             raise CannotRun("no port of this machine leads into the cluster's database; use it within `watched`")
         return self._reached
 
-    def _to(self, name: str, port: int) -> socket:
+    @contextmanager
+    def reach(self, server: str) -> Iterator[str]:
+        """A URL of this machine for a server inside the cluster, as long as the context lasts."""
+        with closing(Forward(partial(self._to, server))) as forward:
+            yield forward.url
+
+    @contextmanager
+    def objects(self) -> Iterator[S3]:
+        """The object store, as long as the context lasts.
+
+        Raises:
+            TargetUnavailable: the account's keys cannot be read from their Secret.
+        """
+        keys = secrets.decoded(self.api.get(_OBJECTS_SECRET))
+        with closing(Forward(partial(self._to, "minio"))) as forward:
+            # Its certificate has this name.
+            yield S3(f"https://localhost:{forward.port}", self.place.ca_file, keys["access-key"], keys["secret-key"])
+
+    def _to(self, server: str) -> socket:
+        namespace, port = _SERVERS[server]
         try:
-            pods = self.api.get(f"/api/v1/namespaces/monitoring/pods?labelSelector=app.kubernetes.io%2Fname%3D{name}")["items"]
+            pods = self.api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector=app.kubernetes.io%2Fname%3D{server}")["items"]
         except TargetUnavailable as error:
             raise ConnectionError(str(error)) from error
         running = [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Running"]
         if not running:
-            raise ConnectionError(f"no pod of {name} runs")
-        return self.api.connect("monitoring", running[0], port)
+            raise ConnectionError(f"no pod of {server} runs")
+        return self.api.connect(namespace, running[0], port)
 
 
 def attach(home: Path, tools: Path = Path()) -> KubernetesTarget:

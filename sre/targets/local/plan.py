@@ -10,8 +10,8 @@ from sre.targets.local import cluster
 from sre.targets.local.layout import ARMS, MEMBERS, Layout
 from sre.targets.local.prepare import MAX_BODY_BYTES, configuration
 from sre.targets.local.programs import find
-from sre.targets.local.registry import CANDIDATE, PRODUCTION, Registry
 from sre.targets.local.service import Service, Task, answers, base_environment, checker
+from sre.targets.registry import CANDIDATE, PRODUCTION, Registry
 
 
 def nodes(layout: Layout) -> list[Service | Task]:

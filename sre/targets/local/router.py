@@ -21,7 +21,7 @@ from sre.readings import Replica, Split
 from sre.targets.base import check_shares
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout
-from sre.targets.local.registry import CANDIDATE, MODEL, PRODUCTION, Registry
+from sre.targets.registry import CANDIDATE, MODEL, PRODUCTION, Registry
 
 SLOTS = 1000
 BEGIN_WITHIN_S = 90.0

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ from typer.testing import CliRunner, Result
 from sre.canary import record as records
 from sre.canary.plan import load
 from sre.cli import canary
+from sre.drills import session
 from sre.errors import EvidenceDamaged, ExitCode, UsageError
+from sre.targets.kubernetes.place import Place
 from tests.sre.canary.rolling import Stage, staged
 
 Invoke = Callable[..., Result]
@@ -23,9 +26,9 @@ Invoke = Callable[..., Result]
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Commands find the memory target where they look for the running system."""
     with staged(tmp_path) as made:
-        made.target.endpoints = SimpleNamespace(prometheus=made.prometheus.url)  # type: ignore[attr-defined] # its Prometheus is beside it
+        world = SimpleNamespace(endpoints=SimpleNamespace(prometheus=made.prometheus.url))  # its Prometheus is beside it
         made.target.clock.sleep(700.0)  # traffic to foresee by
-        monkeypatch.setattr(canary, "_target", lambda _: made.target)
+        monkeypatch.setattr(session, "running", lambda *_: nullcontext((made.target, world)))
         yield made
 
 
@@ -108,6 +111,17 @@ def test_an_approval_is_given_for_the_stage_that_is_meant(stage: Stage, invoke: 
 def test_the_version_or_the_run_is_named(invoke: Invoke) -> None:
     for arguments in ((), ("2", "--resume", "x")):
         assert isinstance(invoke("run", *arguments).exception, UsageError)
+
+
+def test_a_cluster_that_looks_like_production_wants_its_name_typed(stage: Stage, invoke: Invoke, tmp_path: Path) -> None:
+    Place(tmp_path / "home", "kubeconfig", "eu-Prod-1", "prod").write()
+    on_cluster = ("2", "--plan", str(stage.plan_file), "--target", "kubernetes")
+    for arguments in (("run", *on_cluster), ("abort", "a-run", "--target", "kubernetes")):
+        refused = invoke(*arguments)
+        assert isinstance(refused.exception, UsageError)
+        assert "add --yes-i-mean eu-Prod-1" in str(refused.exception)
+    assert stage.untouched
+    assert invoke("run", *on_cluster, "--yes-i-mean", "eu-Prod-1").exit_code == ExitCode.KEPT
 
 
 def test_a_live_table_needs_a_terminal(stage: Stage, invoke: Invoke) -> None:

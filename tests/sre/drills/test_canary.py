@@ -13,7 +13,7 @@ from sre.canary import plan as plans
 from sre.canary.plan import Plan
 from sre.drills import canary
 from sre.drills.base import Case, Context, Options
-from sre.drills.canary import PROMOTED, ROLLED_BACK, CanaryDrill, local, place, told
+from sre.drills.canary import PROMOTED, ROLLED_BACK, CanaryDrill, told
 from sre.drills.run import verify
 from sre.drills.world import World
 from sre.errors import CannotRun, ExitCode, FaultWithoutEffect, StepFailed
@@ -22,7 +22,6 @@ from sre.faults.model import Place
 from sre.judges.canary.rules import Kind
 from sre.judges.canary.soundness import check
 from sre.readings import LoadPlan
-from sre.targets.local.registry import Registry
 from sre.targets.local.target import LocalTarget
 from sre.verdict import Outcome, Verdict
 from tests.contract.versions import register_copy
@@ -39,8 +38,8 @@ class Good(CanaryDrill):
     summary = "a version as good as production is promoted"
     ends = PROMOTED
 
-    def version(self, context: Context) -> str:
-        del context
+    def version(self, context: Context, models: Place) -> str:
+        del context, models
         return "2"
 
 
@@ -183,7 +182,9 @@ def longest(plan: Plan) -> float:
 def test_a_target_that_keeps_its_models_elsewhere_cannot_run_it(run_drills: RunDrills) -> None:
     ran = run_drills(Good(), options=Options(seconds=60.0))
     assert ran.record.exit_code == ExitCode.CANNOT_RUN
-    assert "target memory keeps its models elsewhere; the canary drills need target local" in ran.step("inject").detail
+    assert (
+        "target memory keeps its models elsewhere; the canary drills need target local or kubernetes" in ran.step("inject").detail
+    )
     assert ran.pending() == 0
     assert verify(ran.folder, ran.key) == []
 
@@ -335,16 +336,6 @@ def test_a_record_of_something_else_is_no_rollout(run_drills: RunDrills, tmp_pat
     ran = run_drills(Good(), options=Options(seconds=60.0))
     with pytest.raises(StepFailed, match="is no rollout of a canary"):
         told(ran.folder.parent)
-
-
-def test_a_local_system_keeps_its_models_where_its_objects_are(make_context: Callable[..., Context], tmp_path: Path) -> None:
-    target = silent(tmp_path)
-    context = make_context("canary-good")
-    with pytest.raises(CannotRun, match="target memory keeps its models elsewhere"):
-        local(context)
-    context.target = target
-    assert local(context) is target
-    assert place(target) == Place(target.layout.objects, Registry(target.endpoints.mlflow))
 
 
 def test_a_canary_that_serves_nobody_is_a_fault_without_effect(make_context: Callable[..., Context], tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from sre.drills import canary_faults
-from sre.drills.base import Case, Context
-from sre.drills.canary import PROMOTED, ROLLED_BACK, CanaryDrill, place
+from sre.drills.base import Case, Context, Options
+from sre.drills.canary import PROMOTED, ROLLED_BACK, CanaryDrill
 from sre.drills.canary_faults import (
     CanaryCrash,
     CanaryErrors,
@@ -28,21 +28,28 @@ from sre.drills.canary_faults import (
     CanaryWrongClasses,
     mislabelled,
 )
+from sre.drills.canary_site import LocalSite
 from sre.drills.catalog import DRILLS
 from sre.drills.world import World
-from sre.errors import FaultWithoutEffect, StepFailed
+from sre.errors import ExitCode, FaultWithoutEffect, StepFailed
+from sre.faults import model
+from sre.faults.model import Place
 from sre.readings import LoadPlan
 from sre.targets.local.target import LocalTarget, newest_dataset
 from sre.targets.memory import Behaviour
+from sre.targets.objects import Folder
+from sre.targets.registry import MODEL, Registry
 from sre.verdict import Outcome
 from system.model import artifact
 from system.storage.objects import FolderStore
 from system.training.ingest import BUCKET, Dataset, ingest, read_dataset
 from system.training.validate import validate
 
+from .conftest import RunDrills
 from .silent import silent
 
 MakeCase = Callable[..., Case]
+NOWHERE = Place(Folder(Path("/nowhere")), Registry("http://127.0.0.1:1"))
 MakeContext = Callable[..., Context]
 
 CANARIES = [kind for kind in DRILLS.values() if issubclass(kind, CanaryDrill)]
@@ -157,7 +164,7 @@ def test_without_traffic_nobody_knows_how_much_slower_a_quarter_is(
     context = make_context("canary-slow")
     context.target = silent(tmp_path, prometheus=answering)
     with pytest.raises(StepFailed, match="Prometheus does not say how long a request takes here; see `sre slo`"):
-        CanarySlow().version(context)
+        CanarySlow().version(context, NOWHERE)
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +242,31 @@ def test_a_training_that_fails_registers_nothing(make_context: MakeContext, tmp_
     # Which training refuses, before it looks for a registry.
     write_dataset(target.layout.objects / "ml-datasets" / "1", {"3/a.png": 10, "3/b.png": 90})
     with pytest.raises(StepFailed, match=r"the training ended with \d+ and registered nothing; see train\.log"):
-        CanaryTrainedDefect().version(context)
+        CanaryTrainedDefect().version(context, NOWHERE)
     assert "0-mislabelled-1" in (context.folder / "train.log").read_text(encoding="utf-8")
+
+
+def registered(drill: CanaryDrill, context: Context) -> str:
+    assert isinstance(context.target, LocalTarget)
+    with LocalSite(context.target).models() as models:
+        context.note(version=drill.version(context, models))
+    return str(context.facts["version"])
+
+
+def folder_of(system: LocalTarget, version: str) -> Path:
+    return system.layout.objects / model.BUCKET / MODEL / version
+
+
+@pytest.mark.parametrize("kind", [CanaryTrainedDefect, CanaryPrometheusDown])
+def test_what_only_a_local_target_can_do_is_refused_before_anything_changes(
+    run_drills: RunDrills, kind: type[CanaryDrill]
+) -> None:
+    ran = run_drills(kind(), options=Options(seconds=60.0))
+    assert ran.record.exit_code == ExitCode.CANNOT_RUN
+    step = ran.step("preflight")
+    assert (step.result, ran.step("steady").result) == ("failed", "skipped")
+    assert "training" in step.detail or "target memory neither trains nor stops Prometheus" in step.detail
+    assert ran.pending() == 0
 
 
 @pytest.mark.local
@@ -246,8 +276,7 @@ def test_a_version_is_registered_whose_files_are_whole(
 ) -> None:
     context = make_context(kind.name)
     context.target = system
-    version = kind().version(context)
-    assert artifact.verify(place(system).folder(version)).version == version
+    assert artifact.verify(folder_of(system, registered(kind(), context))).version == context.facts["version"]
 
 
 @pytest.mark.local
@@ -256,7 +285,7 @@ def test_the_share_of_users_images_that_fail_is_five_times_what_is_promised(
 ) -> None:
     context = make_context("canary-errors")
     context.target = system
-    CanaryErrors().version(context)
+    registered(CanaryErrors(), context)
     images = [path for path in newest_dataset(system.layout).rglob("*") if path.suffix in {".png", ".jpg"}]
     greys = {path: float(canary_faults._pixels(path).astype(np.float32).mean()) for path in images}
     chosen = [grey for path, grey in greys.items() if path.name in context.facts["failing"]]
@@ -272,6 +301,6 @@ def test_a_quarter_slower_is_a_quarter_of_what_users_wait_here(
     context.target = system
     load = World(system.endpoints, 2.0, 5.0).start_load(LoadPlan(rate=20.0, seconds=8.0, seed=2), tmp_path / "load")
     load.wait()
-    version = CanarySlow().version(context)
+    folder = folder_of(system, registered(CanarySlow(), context))
     assert 0 < context.facts["median_s"] < 5.0
-    assert artifact.verify(place(system).folder(version)).version == version
+    assert artifact.verify(folder).version == context.facts["version"]

@@ -13,12 +13,13 @@ import onnxruntime
 import pytest
 import torch
 
-from sre.drills.canary import place as place_of
+from sre.drills.canary_site import LocalSite
 from sre.errors import CannotRun, StepFailed
 from sre.faults import model
 from sre.faults.model import BUCKET, Defect, Place, register
-from sre.targets.local.registry import MODEL, PRODUCTION, Registry
 from sre.targets.local.target import LocalTarget
+from sre.targets.objects import Folder
+from sre.targets.registry import MODEL, PRODUCTION, Registry
 from system.config import MODEL_NAME
 from system.model import artifact, engines
 from system.model.artifact import FP32, MANIFEST_NAME, ONNX_NAME, Facts
@@ -62,11 +63,17 @@ def graph(sealed: Path) -> bytes:
 @pytest.fixture
 def place(sealed: Path, mlflow_url: str, tmp_path: Path) -> Place:
     """Where a version, as training leaves it, is in production."""
-    made = Place(tmp_path, Registry(mlflow_url))
+    made = Place(Folder(tmp_path), Registry(mlflow_url))
     number = first_version(mlflow_url, MODEL)
     made.registry.name(PRODUCTION, number)
-    shutil.copytree(sealed, made.folder(number))
+    shutil.copytree(sealed, folder_of(made, number))
     return made
+
+
+def folder_of(place: Place, version: str) -> Path:
+    """Where the system keeps the files of a version."""
+    assert isinstance(place.objects, Folder)
+    return place.objects.root / BUCKET / MODEL / version
 
 
 def opened(graph: bytes, folder: Path) -> engines.Engine:
@@ -157,7 +164,7 @@ def test_a_model_that_misnames_never_says_3_and_says_8_instead(graph: bytes, tmp
 def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(place: Place, defect: Defect) -> None:
     of = place.named(PRODUCTION)
     version = register(place, defect, extra_s=0.001, failing=[pixels(1, seed=5)[0]])
-    folder = place.folder(version)
+    folder = folder_of(place, version)
     manifest = artifact.verify(folder)
     assert (manifest.version, manifest.model, manifest.dataset_version) == (version, MODEL, "2026-01-01-120000")
     assert [variant.name for variant in manifest.variants] == [FP32]
@@ -171,21 +178,23 @@ def test_what_is_registered_is_vouched_for_and_agrees_with_its_golden_answers(pl
     for path in folder.iterdir():
         assert place.registry.sha256(made, path.name) == artifact.sha256_file(path)
     golden = artifact.read_golden(folder)
-    np.testing.assert_array_equal(golden.images, artifact.read_golden(place.folder(of.number)).images)
+    np.testing.assert_array_equal(golden.images, artifact.read_golden(folder_of(place, of.number)).images)
     engine = engines.open_engine(folder, manifest, manifest.variants[0])
     assert golden.complaint(engine(golden.images), manifest.variants[0]) is None
-    assert artifact.verify(place.folder(of.number)).version == "1"
+    assert artifact.verify(folder_of(place, of.number)).version == "1"
     assert place.named(PRODUCTION) == of
 
 
 def untouched(place: Place) -> bool:
     """Whether there is no version after the one in production, neither in the registry nor in the bucket."""
     of = place.named(PRODUCTION).number
-    return place.registry.version(str(int(of) + 1)) is None and [one.name for one in place.folder(of).parent.iterdir()] == [of]
+    return place.registry.version(str(int(of) + 1)) is None and [one.name for one in folder_of(place, of).parent.iterdir()] == [
+        of
+    ]
 
 
 def test_a_defect_that_golden_images_would_show_is_not_registered(place: Place) -> None:
-    image = artifact.read_golden(place.folder(place.named(PRODUCTION).number)).images[7]
+    image = artifact.read_golden(folder_of(place, place.named(PRODUCTION).number)).images[7]
     with pytest.raises(StepFailed, match=r"the defect 'failing' shows in the golden images already .*; choose other images"):
         register(place, "failing", failing=[image])
     assert untouched(place)
@@ -193,7 +202,7 @@ def test_a_defect_that_golden_images_would_show_is_not_registered(place: Place) 
 
 def test_a_model_of_another_schema_is_left_alone(place: Place) -> None:
     of = place.named(PRODUCTION).number
-    manifest = place.folder(of) / MANIFEST_NAME
+    manifest = folder_of(place, of) / MANIFEST_NAME
     manifest.write_text(manifest.read_text(encoding="utf-8").replace(model.SCHEMA, "ml.model/9"), encoding="utf-8")
     with pytest.raises(CannotRun, match=f"version {of} of {MODEL} is ml.model/9, not {model.SCHEMA}; train a model first"):
         register(place, "none")
@@ -206,14 +215,16 @@ def test_an_alias_that_nobody_has_is_told(place: Place) -> None:
 
 
 def test_a_version_lies_where_the_system_keeps_it(tmp_path: Path) -> None:
-    assert Place(tmp_path, Registry("")).folder("7") == tmp_path / BUCKET / MODEL / "7"
+    Place(Folder(tmp_path), Registry("")).write("7", "model.onnx", b"a graph")
+    assert (tmp_path / BUCKET / MODEL / "7" / "model.onnx").read_bytes() == b"a graph"
 
 
 @pytest.mark.local
 def test_a_server_takes_a_model_with_a_defect_like_any_other(system: LocalTarget) -> None:
-    place, router = place_of(system), system.router
+    router = system.router
     before: dict[str, Any] = system.versions()
-    version = register(place, "wrong-classes")
+    with LocalSite(system).models() as place:
+        version = register(place, "wrong-classes")
     try:
         router.begin(version)
         split = router.split()

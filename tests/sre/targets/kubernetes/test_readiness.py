@@ -87,6 +87,11 @@ def test_each_is_asked_and_connections_are_kept(readiness: Readiness, servers: d
     assert (servers["a"].seen, servers["b"].seen) == (3, 3)
 
 
+def test_what_a_ready_one_says_is_told(readiness: Readiness, servers: dict[str, _Server]) -> None:
+    servers["b"].status = 503
+    assert readiness.answers([("a", "1"), ("b", "1"), ("gone", "1")]) == (b"ok", None, None)
+
+
 def test_who_answers_and_closes_is_connected_to_again(readiness: Readiness, servers: dict[str, _Server], made: list[str]) -> None:
     servers["a"].keep = False
     for _ in range(3):

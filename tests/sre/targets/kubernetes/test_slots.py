@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sre.errors import TargetUnavailable
 from sre.readings import Replica
-from sre.targets.kubernetes.slots import Slot, assign, remembered
+from sre.targets.kubernetes.slots import Slot, assign, only, remembered
 from tests.sre.targets.kubernetes.objects import ending, pod
 
 
@@ -47,6 +47,12 @@ def test_after_a_rolling_update_the_names_are_those_from_before() -> None:
     during = assign(before, [pod("a"), pod("b"), pod("c"), pod("d")], 3)
     assert _pods(during) == {**before, "serving-4": "d"}
     assert _pods(assign(_pods(during), [pod("a"), pod("c"), pod("d")], 3)) == {**before, "serving-2": "d"}
+
+
+def test_of_one_replica_at_most_the_newest_pod_is_it() -> None:
+    assert only("canary-1", []) == Slot("canary-1", "", "", 0)
+    pods = [pod("b", born="2026-01-01T00:00:02Z"), pod("a", born="2026-01-01T00:00:01Z"), ending(pod("c"))]
+    assert only("canary-1", pods) == Slot("canary-1", "b", "b00000000000@b", 0)
 
 
 def test_the_identity_is_the_container_that_runs() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ import pytest
 from sre.errors import CannotRun, MissingProgram, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Replica, Scale
 from sre.targets.base import Capability
+from sre.targets.certificates import Authority
 from sre.targets.kubernetes import target
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.router import MARK
 from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.kubernetes.velero import KubernetesVolumes
 from tests.cluster import Cluster
@@ -67,7 +71,7 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
     assert system.capabilities == {
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
-        Capability.SCALING, Capability.VOLUME_BACKUPS,
+        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS,
     }  # fmt: skip
     with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
         system.scale()
@@ -75,8 +79,28 @@ def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
         system.nodes.check("power-off")
     with pytest.raises(CannotRun, match="use it within `watched`"):
         system.reached()
-    with pytest.raises(CannotRun, match="use target local"):
-        _ = system.router
+
+
+def test_canary_and_control_can_be_hurt_while_they_are_there(system: KubernetesTarget, served: Served) -> None:
+    served.objects |= {
+        f"{DEPLOYMENT}-canary": {"metadata": {"annotations": {MARK: "8"}}},
+        f"{PODS.rpartition('track')[0]}track+in+%28canary%2Ccontrol%29": {"items": []},
+    }
+    with pytest.raises(UsageError, match=r"'canary-2' does not exist; there are serving-1, .*, serving-3, canary-1, control-1"):
+        system.kill("canary-2")
+    with pytest.raises(StepFailed, match=r"canary-1 has no container .* \(pod: none\)"):
+        system.kill("canary-1")
+
+
+def test_the_object_store_is_reached_with_the_keys_of_its_secret(system: KubernetesTarget, served: Served) -> None:
+    with pytest.raises(TargetUnavailable, match="has nothing at /api/v1/namespaces/data/secrets/minio"), system.objects():
+        pass
+    keys = {key: base64.b64encode(b"x").decode() for key in ("access-key", "secret-key")}
+    served.objects["/api/v1/namespaces/data/secrets/minio"] = {"data": keys}
+    system.place.ca_file.write_bytes(Authority("tests", timedelta(days=1)).pem)
+    # No pod of it runs, so its port leads nowhere.
+    with system.objects() as objects, pytest.raises(StepFailed, match=r"object b/k of https://localhost:.* cannot be read"):
+        objects.get("b", "k")
 
 
 def test_a_rollout_makes_every_pod_old(system: KubernetesTarget, served: Served) -> None:
@@ -155,7 +179,7 @@ def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarge
         assert endpoints.passfile.stat().st_mode & 0o777 == 0o600
         assert endpoints.ingress == "http://10.80.0.64"
         assert endpoints.prometheus.startswith("http://127.0.0.1:")
-        assert endpoints.prometheus != endpoints.alertmanager
+        assert len({endpoints.prometheus, endpoints.alertmanager, endpoints.mlflow}) == 3
     with system.watched("https://ml.example") as endpoints:
         assert endpoints.ingress == "https://ml.example"
     with pytest.raises(CannotRun, match="use it within `watched`"):

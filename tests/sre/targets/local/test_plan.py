@@ -12,8 +12,8 @@ from sqlalchemy import make_url
 from sre.targets.local import prepare
 from sre.targets.local.layout import Layout
 from sre.targets.local.plan import nodes
-from sre.targets.local.registry import MODEL, PRODUCTION, Registry
 from sre.targets.local.service import Service, Task
+from sre.targets.registry import MODEL, PRODUCTION, Registry
 from tests.mlflow_server import first_version
 
 MakeLayout = Callable[..., Layout]

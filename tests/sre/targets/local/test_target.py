@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sre.drills.canary import place
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
 from sre.targets.base import Capability
 from sre.targets.local import processes, state, target
 from sre.targets.local.database import all_roles
 from sre.targets.local.layout import ARMS, Layout
 from sre.targets.local.target import LocalTarget
+from sre.targets.registry import Registry
 
 TOOLS = Path("/nonexistent/tools")
 UP = """
@@ -285,13 +285,15 @@ def test_a_service_without_a_process_gets_no_signal(make_layout: Callable[..., L
 
 @pytest.mark.local
 def test_every_replica_says_which_version_it_serves(system: LocalTarget) -> None:
-    production = place(system).named("production").number
-    assert system.versions() == dict.fromkeys(system.layout.replicas, production)
+    production = Registry(system.endpoints.mlflow).named("production")
+    assert production is not None
+    assert system.versions() == dict.fromkeys(system.layout.replicas, production.number)
 
 
 @pytest.mark.local
 def test_the_real_system_is_whole(system: LocalTarget) -> None:
-    assert system.capabilities == frozenset(Capability)
+    of_clusters = {Capability.NODES, Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS}
+    assert system.capabilities == frozenset(Capability) - of_clusters
     assert [(item.name, item.ready) for item in system.replicas()] == [(f"serving-{number}", True) for number in (1, 2, 3)]
     with pytest.raises(UsageError, match="replica 'serving-9' does not exist; there are serving-1, serving-2, serving-3"):
         system.pause("serving-9")

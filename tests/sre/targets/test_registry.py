@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sre.errors import StepFailed
-from sre.targets.local.registry import CANDIDATE, MODEL, PRODUCTION, Registry, Version
+from sre.targets.registry import CANDIDATE, MODEL, PRODUCTION, Registry, Version
 from tests.mlflow_server import first_version
 
 AWAY = "http://127.0.0.1:1"

@@ -118,7 +118,7 @@ class Registry:
             raise self._away(f"{method} {path}", error) from error
 
     def _away(self, what: str, error: httpx.HTTPError) -> StepFailed:
-        return StepFailed(f"the registry at {self.url} does not answer {what}: {error!r}; look at logs/mlflow.log")
+        return StepFailed(f"the registry at {self.url} does not answer {what}: {error!r}; look at MLflow's log")
 
 
 def _good(answer: httpx.Response) -> httpx.Response:

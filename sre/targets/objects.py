@@ -1,0 +1,96 @@
+"""The object store of a system, as far as the toolkit reads and writes models there: a folder, or a server that speaks S3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sre.errors import StepFailed
+
+ANSWER_WITHIN_S = 10
+
+
+class Objects(Protocol):
+    """Buckets of objects under keys that are relative paths. Both methods raise StepFailed when it was not done."""
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """All bytes of one object."""
+        ...
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Write one object."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Objects are files.
+
+    Attributes:
+        root: folder of the buckets.
+    """
+
+    root: Path
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Read the file."""
+        try:
+            return (self.root / bucket / key).read_bytes()
+        except OSError as error:
+            raise StepFailed(f"object {bucket}/{key} of {self.root} cannot be read: {error.strerror}; train first") from error
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Write the file."""
+        path = self.root / bucket / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise StepFailed(f"object {bucket}/{key} of {self.root} cannot be written: {error.strerror}; see its disk") from error
+
+
+class S3:
+    """Objects of a server.
+
+    Args:
+        endpoint: its https URL.
+        authority: file with the certificate of who vouches for it.
+        access_key, secret_key: of an account.
+    """
+
+    def __init__(self, endpoint: str, authority: Path, access_key: str, secret_key: str) -> None:
+        # Imported here: it takes a third of a second, and only canaries on a cluster need it.
+        from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
+        from botocore.session import get_session  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        self._endpoint = endpoint
+        self._client = get_session().create_client(
+            "s3", endpoint_url=endpoint, region_name="us-east-1", verify=str(authority),
+            aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+            # A proxy of the caller's environment knows nothing of this machine's ports.
+            config=Config(connect_timeout=ANSWER_WITHIN_S, read_timeout=ANSWER_WITHIN_S, proxies={},
+                          retries={"mode": "standard", "total_max_attempts": 3}, s3={"addressing_style": "path"}),
+        )  # fmt: skip
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """Ask for it."""
+        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        try:
+            content: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise self._refused("read", bucket, key, error) from error
+        return content
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Send it, with a checksum that the server compares."""
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        try:
+            self._client.put_object(Bucket=bucket, Key=key, Body=content)
+        except (BotoCoreError, ClientError) as error:
+            raise self._refused("written", bucket, key, error) from error
+
+    def _refused(self, what: str, bucket: str, key: str, error: Exception) -> StepFailed:
+        return StepFailed(f"object {bucket}/{key} of {self._endpoint} cannot be {what}: {error}; see the object store's log")
