@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sre.drills.canary import place
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
 from sre.targets.base import Capability
 from sre.targets.local import processes, state, target
@@ -28,6 +27,7 @@ UP = """
 import sys
 from pathlib import Path
 from sre.targets.local import target
+from sre.targets.registry import MODEL, PRODUCTION, Registry
 target.SUPERVISOR = sys.argv[2:]
 target.up(Path(sys.argv[1]), Path("/none"), say=lambda line: print(line, flush=True))
 """
@@ -285,7 +285,7 @@ def test_a_service_without_a_process_gets_no_signal(make_layout: Callable[..., L
 
 @pytest.mark.local
 def test_every_replica_says_which_version_it_serves(system: LocalTarget) -> None:
-    production = place(system).named("production").number
+    production = Registry(system.endpoints.mlflow).aliases()[MODEL][PRODUCTION]
     assert system.versions() == dict.fromkeys(system.layout.replicas, production)
 
 
