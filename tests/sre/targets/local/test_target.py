@@ -21,13 +21,13 @@ from sre.targets.local import processes, state, target
 from sre.targets.local.database import all_roles
 from sre.targets.local.layout import ARMS, Layout
 from sre.targets.local.target import LocalTarget
+from sre.targets.registry import MODEL, PRODUCTION, Registry
 
 TOOLS = Path("/nonexistent/tools")
 UP = """
 import sys
 from pathlib import Path
 from sre.targets.local import target
-from sre.targets.registry import MODEL, PRODUCTION, Registry
 target.SUPERVISOR = sys.argv[2:]
 target.up(Path(sys.argv[1]), Path("/none"), say=lambda line: print(line, flush=True))
 """
