@@ -73,7 +73,7 @@ def test_a_registry_that_is_away_is_told() -> None:
     away = Registry(AWAY)
     version = Version("1", "r", "", {})
     for ask in (away.aliases, lambda: away.named(PRODUCTION), lambda: away.version("1"), lambda: away.put(version, "a", b"")):
-        with pytest.raises(StepFailed, match=r"the registry at .*:1 does not answer .*; look at logs/mlflow\.log"):
+        with pytest.raises(StepFailed, match=r"the registry at .*:1 does not answer .*; look at MLflow's log"):
             ask()
     with pytest.raises(StepFailed, match=r"does not answer GET get-artifact model\.onnx"):
         away.sha256(version, "model.onnx")

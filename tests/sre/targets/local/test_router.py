@@ -123,7 +123,7 @@ def test_what_a_crash_left_half_ended_is_ended(layout: Layout, arms: list[subpro
 def test_a_registry_that_is_away_is_told(layout: Layout) -> None:
     (layout.run / "canary").unlink()
     for change in (LocalRouter(layout).begin, LocalRouter(layout).demote):
-        with pytest.raises(StepFailed, match=r"the registry at .* does not answer GET .*look at logs/mlflow\.log"):
+        with pytest.raises(StepFailed, match=r"the registry at .* does not answer GET .*look at MLflow's log"):
             change("2")
     assert LocalRouter(layout).split() is None
 

@@ -21,7 +21,7 @@ from sre.targets.local import processes, state, target
 from sre.targets.local.database import all_roles
 from sre.targets.local.layout import ARMS, Layout
 from sre.targets.local.target import LocalTarget
-from sre.targets.registry import Registry
+from sre.targets.registry import MODEL, PRODUCTION, Registry
 
 TOOLS = Path("/nonexistent/tools")
 UP = """
@@ -285,9 +285,8 @@ def test_a_service_without_a_process_gets_no_signal(make_layout: Callable[..., L
 
 @pytest.mark.local
 def test_every_replica_says_which_version_it_serves(system: LocalTarget) -> None:
-    production = Registry(system.endpoints.mlflow).named("production")
-    assert production is not None
-    assert system.versions() == dict.fromkeys(system.layout.replicas, production.number)
+    production = Registry(system.endpoints.mlflow).aliases()[MODEL][PRODUCTION]
+    assert system.versions() == dict.fromkeys(system.layout.replicas, production)
 
 
 @pytest.mark.local
