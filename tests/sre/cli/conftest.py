@@ -73,12 +73,10 @@ def on_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SRE_EVIDENCE", str(tmp_path / "evidence"))
     monkeypatch.setenv("SRE_HOME", str(tmp_path / "home"))
 
-    def on_running(settings: Any, where: Any, chosen: Any, *, name: str, options: Any, narrator: Any) -> Finished:
+    def on_running(settings: Any, where: Any, chosen: Any, **named: Any) -> Finished:
+        del where
         target = MemoryTarget(Behaviour())
-        return runner.run(
-            chosen, target, target, root=settings.evidence, signing_key=settings.signing_key, name=name, options=options,
-            narrator=narrator,
-        )  # fmt: skip
+        return runner.run(chosen, target, target, root=settings.evidence, signing_key=settings.signing_key, **named)
 
     def gameday(settings: Any, where: Any, *, options: Any, keep: bool, narrator: Any) -> Finished:
         narrator.change("begun" if keep else "begun, will be ended")
