@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from sre.errors import CannotRun, MissingProgram
+from sre.errors import CannotRun
+from sre.targets.kubernetes import programs
 
 WITHIN_S = 180
 
@@ -30,11 +29,8 @@ class Kubectl:
     """
 
     def __init__(self, tools: Path, kubeconfig: str, context: str) -> None:
-        found = shutil.which("kubectl") or shutil.which("kubectl", path=str(tools))
-        if found is None:
-            raise MissingProgram(f"kubectl is neither on PATH nor in {tools}; install it")
-        self._command = [found, f"--context={context}"]
-        self._environment = {**os.environ, "KUBECONFIG": kubeconfig}
+        self._command = [programs.found("kubectl", tools), f"--context={context}"]
+        self._environment = programs.environment(kubeconfig)
 
     def render(self, overlay: Path) -> list[dict[str, Any]]:
         """The objects of a kustomization.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from sre.errors import CannotRun, MissingProgram, StepFailed
+from sre.errors import CannotRun, StepFailed
+from sre.targets.kubernetes import programs
 
 NAMESPACE = "velero"
 WITHIN_S = 120.0
@@ -27,11 +26,8 @@ class VeleroProgram:
     """
 
     def __init__(self, tools: Path, kubeconfig: str, context: str) -> None:
-        found = shutil.which("velero") or shutil.which("velero", path=str(tools))
-        if found is None:
-            raise MissingProgram(f"velero is neither on PATH nor in {tools}; install it")
-        self._command = [found, f"--kubecontext={context}", f"--namespace={NAMESPACE}"]
-        self._environment = {**os.environ, "KUBECONFIG": kubeconfig}
+        self._command = [programs.found("velero", tools), f"--kubecontext={context}", f"--namespace={NAMESPACE}"]
+        self._environment = programs.environment(kubeconfig)
 
     def run(self, *arguments: str, within_s: float = WITHIN_S) -> str:
         """Run it and return what it wrote.
