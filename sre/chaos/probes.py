@@ -17,5 +17,7 @@ def database_trouble() -> str:
 def replicas_not_ready() -> int:
     """How many replicas do not answer their readiness check right now; -1 when there is no replica at all."""
     target, _ = current()
+    # The first look of a process makes the connections that it asks over, which may take longer than a replica is waited for.
+    target.replicas()
     replicas = target.replicas()
     return sum(not replica.ready for replica in replicas) if replicas else -1
