@@ -7,7 +7,7 @@ from typing import ClassVar
 from sre.drills import loaded
 from sre.drills.base import Case, Context, Drill, Judgement, Options
 from sre.drills.lifecycle import require_load
-from sre.errors import FaultWithoutEffect, StepFailed
+from sre.errors import StepFailed
 from sre.judges.recovery import recovery
 from sre.promises import promise
 from sre.readings import Alert, LoadPlan
@@ -47,10 +47,7 @@ class Alerting(Drill):
             ready = {item.name: item.ready for item in context.target.replicas()}
             return (None if ready.get(name, True) else True), f"{name} still answers"
 
-        try:
-            context.until(frozen, within=EFFECT_WITHIN_S, what=f"{name} to stop answering")
-        except StepFailed as error:
-            raise FaultWithoutEffect(f"the fault had no effect: {error}") from error
+        context.effect(frozen, within=EFFECT_WITHIN_S, what=f"{name} to stop answering")
         return f"{name} does not answer"
 
     def recover(self, context: Context) -> str:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from sre.chaos import runner
 from sre.drills.history_files import History, read_history
-from sre.errors import CannotRun, StepFailed, TargetUnavailable
+from sre.errors import CannotRun, FaultWithoutEffect, StepFailed, TargetUnavailable
 from sre.evidence.journal import Journal
 from sre.faults.ledger import Ledger
 from sre.measure.samples import HEADER_NAME, Recording, Samples, read
@@ -113,6 +113,17 @@ class Context:
             self.say(f"waiting for {what}: {seen} ({left:.0f} s left)")
             clock.sleep(every)
 
+    def effect(self, look: Callable[[], tuple[T | None, str]], *, within: float, what: str, every: float = 0.2) -> T:
+        """What proves a fault, looked for as `until` does.
+
+        Raises:
+            FaultWithoutEffect: it was not seen until the deadline.
+        """
+        try:
+            return self.until(look, within=within, what=what, every=every)
+        except StepFailed as error:
+            raise FaultWithoutEffect(f"the fault had no effect: {error}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -182,15 +193,18 @@ class Drill(ABC):
 
     def preflight(self, context: Context) -> str:
         """Capabilities, every replica ready, a user is served, Prometheus answers."""
-        lacking = self.needs - context.target.capabilities
-        if lacking:
-            raise CannotRun(f"target {context.target.name} cannot do {', '.join(sorted(lacking))}, which {self.name} needs")
+        self.require_capabilities(context.target)
         replicas = context.until(lambda: _all_ready(context), within=PREFLIGHT_WITHIN_S, what="every replica to be ready")
         status, seen = context.observers.user_probe()
         if status != 200:
             raise TargetUnavailable(f"a user's request was answered {status or 'not at all'} ({seen}); see `sre status`")
         context.until(lambda: _counters_seen(context), within=PREFLIGHT_WITHIN_S, what="the replicas' counters in Prometheus")
         return f"{replicas} of {replicas} replicas ready, a user is served, Prometheus answers"
+
+    def require_capabilities(self, target: Target) -> None:
+        """Raise CannotRun when the target lacks what this drill needs."""
+        if lacking := self.needs - target.capabilities:
+            raise CannotRun(f"target {target.name} cannot do {', '.join(sorted(lacking))}, which {self.name} needs")
 
     def steady(self, context: Context) -> str:
         """Begin the load, and see that it is answered."""

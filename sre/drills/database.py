@@ -18,7 +18,7 @@ from sre.drills import history_files, loaded
 from sre.drills.base import EXPERIMENTS, PREFLIGHT_WITHIN_S, Case, Context, Drill, Judgement, Options
 from sre.drills.database_clients import Clients, Together, clients_of
 from sre.drills.lifecycle import require_load
-from sre.errors import FaultWithoutEffect, StepFailed
+from sre.errors import StepFailed
 from sre.faults.database import member_named, trouble
 from sre.judges import history
 from sre.judges.availability import none_failed
@@ -117,12 +117,9 @@ class DatabaseDrill(Drill):
     def prove_injected(self, context: Context) -> str:
         """Someone who did not inject the fault sees it."""
         clients = self.clients(context.target)
-        try:
-            return context.until(
-                lambda: self.effect(context, clients), within=EFFECT_WITHIN_S, what=f"an effect of `{context.facts['fault']}`"
-            )
-        except StepFailed as error:
-            raise FaultWithoutEffect(f"the fault had no effect: {error}") from error
+        return context.effect(
+            lambda: self.effect(context, clients), within=EFFECT_WITHIN_S, what=f"an effect of `{context.facts['fault']}`"
+        )
 
     @abstractmethod
     def effect(self, context: Context, clients: Clients) -> Seen:

@@ -115,7 +115,9 @@ class NodeDrain(NodeRecovery):
             node = next(one for one in context.target.nodes.all() if one.name == context.facts["node"])
             return (None if node.open else node), f"{node.name} takes pods"
 
-        node = replicas.effect(context, closed, f"{context.facts['node']} to be closed")
+        node = context.effect(
+            closed, within=replicas.EFFECT_WITHIN_S, what=f"{context.facts['node']} to be closed", every=replicas.LOOK_EVERY_S
+        )
         return f"{node.name} takes no more pods"
 
     def judge(self, case: Case) -> Judgement:

@@ -43,7 +43,8 @@ class PodRecovery(Drill):
             now = replicas.named(context, context.options.replica)
             return (True if now.identity != victim else None), f"{now.name} is still {now.identity}"
 
-        replicas.effect(context, gone, f"{context.options.replica} to be gone")
+        what = f"{context.options.replica} to be gone"
+        context.effect(gone, within=replicas.EFFECT_WITHIN_S, what=what, every=replicas.LOOK_EVERY_S)
         return f"process {victim.partition('@')[0]} is gone"
 
     def recover(self, context: Context) -> str:

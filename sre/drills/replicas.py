@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sre.drills.base import Case, Context
 from sre.drills.lifecycle import require_load
-from sre.errors import FaultWithoutEffect, StepFailed
+from sre.errors import StepFailed
 from sre.judges.availability import none_failed
 from sre.judges.ruling import doubt
 from sre.measure.recovery import Observation, full_service, impact
@@ -50,19 +50,7 @@ def prove_gone(context: Context, victims: Collection[str], what: str) -> str:
         there = [item.name for item in context.target.replicas() if item.identity in victims and item.ready]
         return (None, f"{', '.join(there)} still ready") if there else (f"no answer from {', '.join(sorted(victims))}", "")
 
-    return effect(context, gone, what)
-
-
-def effect(context: Context, look: Callable[[], tuple[T | None, str]], what: str, within: float = EFFECT_WITHIN_S) -> T:
-    """What proves a fault, as `Context.until` looks for it.
-
-    Raises:
-        FaultWithoutEffect: it was not seen until the deadline.
-    """
-    try:
-        return context.until(look, within=within, what=what, every=LOOK_EVERY_S)
-    except StepFailed as error:
-        raise FaultWithoutEffect(f"the fault had no effect: {error}") from error
+    return context.effect(gone, within=EFFECT_WITHIN_S, what=what, every=LOOK_EVERY_S)
 
 
 def watch(context: Context, victims: Collection[str], within: float) -> str:

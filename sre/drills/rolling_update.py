@@ -41,7 +41,8 @@ class RollingUpdate(Drill):
             new = [item.identity for item in context.target.replicas() if item.identity and item.identity not in before]
             return (new[0] if new else None), "only replicas from before"
 
-        return f"{replicas.effect(context, begun, 'a new replica', BEGUN_WITHIN_S)} is new"
+        new = context.effect(begun, within=BEGUN_WITHIN_S, what="a new replica", every=replicas.LOOK_EVERY_S)
+        return f"{new} is new"
 
     def recover(self, context: Context) -> str:
         """Look at the replicas until as many new ones are ready and have stayed so."""

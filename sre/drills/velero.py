@@ -32,9 +32,7 @@ class VeleroRestore(Drill):
 
     def preflight(self, context: Context) -> str:
         """Velero answers and pods can go elsewhere. What is wrong with its store or schedules is no hindrance but a finding."""
-        lacking = self.needs - context.target.capabilities
-        if lacking:
-            raise CannotRun(f"target {context.target.name} cannot do {', '.join(sorted(lacking))}, which {self.name} needs")
+        self.require_capabilities(context.target)
         volumes = context.target.volumes
         if trouble := volumes.trouble():
             raise CannotRun(trouble)

@@ -11,6 +11,7 @@ from pathlib import Path
 from signal import SIGCONT
 from typing import Any
 
+from sre.clock import Clock
 from sre.errors import CannotRun, EvidenceDamaged, SreError, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.database import trouble
@@ -37,14 +38,21 @@ def _resume(target: Target, arguments: Mapping[str, str]) -> None:
 
 
 def _await_ready(target: Target, arguments: Mapping[str, str]) -> None:
-    deadline = target.clock.now() + READY_WITHIN_S
-    while True:
-        current = next((item for item in target.replicas() if item.name == arguments["replica"]), None)
-        if current is not None and current.ready:
-            return
-        if target.clock.now() > deadline:
-            raise UndoIncomplete(f"{arguments['replica']} was not ready within {READY_WITHIN_S:.0f} s (last seen: {current})")
-        target.clock.sleep(0.2)
+    name = arguments["replica"]
+
+    def waiting() -> str:
+        current = next((item for item in target.replicas() if item.name == name), None)
+        return "" if current is not None and current.ready else str(current)
+
+    _wait(target.clock, waiting, f"{name} was not ready", within_s=READY_WITHIN_S, every_s=0.2)
+
+
+def _wait(clock: Clock, waiting: Callable[[], str], what: str, *, within_s: float, every_s: float) -> None:
+    deadline = clock.now() + within_s
+    while seen := waiting():
+        if clock.now() > deadline:
+            raise UndoIncomplete(f"{what} within {within_s:.0f} s (last seen: {seen})")
+        clock.sleep(every_s)
 
 
 def _await_replicas(target: Target, _: Mapping[str, str]) -> None:
@@ -55,20 +63,18 @@ def _await_replicas(target: Target, _: Mapping[str, str]) -> None:
 def _bring_node_back(target: Target, arguments: Mapping[str, str]) -> None:
     name = arguments["node"]
     target.nodes.bring_back(name, arguments["how"])
-    deadline = target.clock.now() + NODE_WITHIN_S
-    while (node := next((one for one in target.nodes.all() if one.name == name), None)) is None or not (node.ready and node.open):
-        if target.clock.now() > deadline:
-            raise UndoIncomplete(f"{name} was not ready within {NODE_WITHIN_S:.0f} s (last seen: {node})")
-        target.clock.sleep(1.0)
+
+    def waiting() -> str:
+        node = next((one for one in target.nodes.all() if one.name == name), None)
+        return "" if node is not None and node.ready and node.open else str(node)
+
+    _wait(target.clock, waiting, f"{name} was not ready", within_s=NODE_WITHIN_S, every_s=1.0)
     _await_replicas(target, arguments)
 
 
 def _await_database(target: Target, _: Mapping[str, str]) -> None:
-    deadline = target.clock.now() + WHOLE_WITHIN_S
-    while seen := trouble(target.database):
-        if target.clock.now() > deadline:
-            raise UndoIncomplete(f"the database cluster was not whole within {WHOLE_WITHIN_S:.0f} s (last seen: {seen})")
-        target.clock.sleep(0.5)
+    what = "the database cluster was not whole"
+    _wait(target.clock, lambda: trouble(target.database), what, within_s=WHOLE_WITHIN_S, every_s=0.5)
 
 
 def _repaired(repair: Callable[[DatabaseCluster, str], None]) -> Callable[[Target, Mapping[str, str]], None]:

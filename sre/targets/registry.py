@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from sre.errors import StepFailed
+from sre.errors import StepFailed, UsageError
 
 MODEL = "digits-resnet8"
 PRODUCTION, CANDIDATE = "production", "candidate"
@@ -59,6 +59,11 @@ class Registry:
     def version(self, number: str, model: str = MODEL) -> Version | None:
         """A version by its number; None when there is none."""
         return self._version("model-versions/get", {"name": model, "version": number})
+
+    def require(self, number: str) -> None:
+        """Raise UsageError when there is no version of that number."""
+        if self.version(number) is None:
+            raise UsageError(f"the registry has no version {number!r} of {MODEL}; `system train` makes the next one")
 
     def name(self, alias: str, number: str) -> None:
         """Give an alias to a version."""

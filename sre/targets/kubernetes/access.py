@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from sre.targets.kubernetes import secrets
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import MEMBERS, NAMESPACE, POSTGRES_PORT
 from sre.targets.kubernetes.forward import Forward
@@ -26,10 +26,10 @@ class Access:
     """
 
     def __init__(self, api: Api, place: Place) -> None:
-        held = api.get(_SECRET)["data"]
+        held = secrets.decoded(api.get(_SECRET))
         self._ca_file = place.ca_file
         self.passfile = place.passfile
-        _write(self.passfile, [(role, base64.b64decode(held[role]).decode()) for role in ROLES])
+        _write(self.passfile, [(role, held[role]) for role in ROLES])
         self._forwards = {name: Forward(partial(api.connect, NAMESPACE, name, POSTGRES_PORT)) for name in MEMBERS}
 
     def dsn(self, user: str, database: str) -> str:

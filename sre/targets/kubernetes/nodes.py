@@ -109,11 +109,15 @@ def reading(node: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], replicas
         replicas: names of serving replicas by their pods.
     """
     name = node["metadata"]["name"]
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", ()))
     here = [pod["metadata"] for pod in pods if pod["spec"].get("nodeName") == name and goes(pod)]
     others = sorted(f"{pod['namespace']}/{pod['name']}" for pod in here if pod["name"] not in replicas)
     carried = tuple(sorted(replicas[pod["name"]] for pod in here if pod["name"] in replicas))
-    return Node(name, ready, not node["spec"].get("unschedulable", False), carried, tuple(others))
+    return Node(name, ready(node), not node["spec"].get("unschedulable", False), carried, tuple(others))
+
+
+def ready(node: Mapping[str, Any]) -> bool:
+    """Whether a node's agent reports that it is."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"].get("conditions", ()))
 
 
 def goes(pod: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from sre.targets.kubernetes import slots
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.readiness import Readiness
 from sre.targets.kubernetes.slots import Slot
-from sre.targets.registry import CANDIDATE, MODEL, PRODUCTION, Registry
+from sre.targets.registry import CANDIDATE, PRODUCTION, Registry
 
 CANARY, CONTROL = "canary-1", "control-1"
 # By replica: its Deployment, which its Service has the name of, and what its pods are labelled with.
@@ -79,7 +79,7 @@ class KubernetesRouter:
             raise UsageError(f"version {there} is a canary already; end it first")
         with self._reach("mlflow") as url:
             registry = Registry(url)
-            _require(registry, version)
+            registry.require(version)
             # Refused when somebody else has changed it meanwhile.
             seen = {"resourceVersion": canary["metadata"]["resourceVersion"]}
             self._patch(self._deployment(CANARY), {"metadata": {**seen, "annotations": {MARK: version}}})
@@ -150,7 +150,7 @@ class KubernetesRouter:
     def _produce(self, version: str) -> None:
         with self._reach("mlflow") as url:
             registry = Registry(url)
-            _require(registry, version)
+            registry.require(version)
             registry.name(PRODUCTION, version)
 
         def not_serving() -> str:
@@ -294,11 +294,6 @@ def _marked(deployment: Mapping[str, Any]) -> str:
 
 def _of(track: str, pods: Pods) -> list[Mapping[str, Any]]:
     return [pod for pod in pods if pod["metadata"]["labels"]["track"] == track]
-
-
-def _require(registry: Registry, version: str) -> None:
-    if registry.version(version) is None:
-        raise UsageError(f"the registry has no version {version!r} of {MODEL}; `system train` makes the next one")
 
 
 def _targets(url: str, query: str) -> set[tuple[str, str]]:

@@ -21,6 +21,7 @@ from sre.targets.backups import Object
 from sre.targets.kubernetes import velero_objects as objects
 from sre.targets.kubernetes.client import Api, Ended
 from sre.targets.kubernetes.kubectl import Kubectl
+from sre.targets.kubernetes.nodes import ready
 from sre.targets.kubernetes.velero_program import NAMESPACE, VeleroProgram
 
 _OWN = f"/apis/velero.io/v1/namespaces/{NAMESPACE}"
@@ -64,7 +65,7 @@ class KubernetesVolumes:
             for node in self._api.get("/api/v1/nodes")["items"]
             if not node["spec"].get("unschedulable")
             and not any(taint["effect"] != "PreferNoSchedule" for taint in node["spec"].get("taints", ()))
-            and any(one["type"] == "Ready" and one["status"] == "True" for one in node["status"]["conditions"])
+            and ready(node)
         )
 
     def records(self, kind: str) -> list[Object]:

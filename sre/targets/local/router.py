@@ -21,7 +21,7 @@ from sre.readings import Replica, Split
 from sre.targets.base import check_shares
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout
-from sre.targets.registry import CANDIDATE, MODEL, PRODUCTION, Registry
+from sre.targets.registry import CANDIDATE, PRODUCTION, Registry
 
 SLOTS = 1000
 BEGIN_WITHIN_S = 90.0
@@ -55,7 +55,7 @@ class LocalRouter:
         """Start both; they serve their versions, and Prometheus has counted them at zero, when this returns."""
         if self._begun.exists():
             raise UsageError(f"version {self._begun.read_text(encoding='utf-8')} is a canary already; end it first")
-        self._require(version)
+        self._registry.require(version)
         self._begun.write_text(version, encoding="utf-8")
         self._registry.name(CANDIDATE, version)
         for arm in ARMS:
@@ -94,7 +94,7 @@ class LocalRouter:
 
     def demote(self, version: str) -> None:
         """Move the alias back, then wait for every replica."""
-        self._require(version)
+        self._registry.require(version)
         self._produce(version)
 
     def end(self) -> None:
@@ -197,10 +197,6 @@ class LocalRouter:
         if current is None:
             raise TargetUnavailable(f"the system of {self._layout.home} is gone; run `sre up`")
         return current.services
-
-    def _require(self, version: str) -> None:
-        if self._registry.version(version) is None:
-            raise UsageError(f"the registry has no version {version!r} of {MODEL}; `system train` makes the next one")
 
 
 def served(layout: Layout, name: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from sre.targets.kubernetes.client import Api
+from sre.targets.kubernetes.place import Place
 from tests.cluster import Cluster, cluster, kubectl
 from tests.kubernetes_system import system_on_cluster
 from tests.sre.targets.kubernetes.programs import Programs
@@ -106,6 +107,14 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Stand-ins for kubectl and velero, the only ones on PATH."""
     made = Programs(tmp_path / "programs")
     monkeypatch.setenv("PATH", str(made.folder))
+    return made
+
+
+@pytest.fixture
+def place(tmp_path: Path, kubeconfig: str) -> Place:
+    """What `sre up` leaves of a system that it began there."""
+    made = Place(tmp_path, kubeconfig, "testbed", "dev")
+    made.write()
     return made
 
 

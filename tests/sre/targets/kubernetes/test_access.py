@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -14,13 +13,6 @@ from sre.targets.kubernetes.place import Place
 from tests.sre.targets.kubernetes.conftest import Served
 
 SECRET = "/api/v1/namespaces/data/secrets/postgres-passwords"
-
-
-@pytest.fixture
-def place(tmp_path: Path, kubeconfig: str) -> Place:
-    made = Place(tmp_path, kubeconfig, "testbed", "dev")
-    made.write()
-    return made
 
 
 @pytest.fixture

@@ -35,13 +35,6 @@ READY_WITHIN_S = 90.0
 
 
 @pytest.fixture
-def place(tmp_path: Path, kubeconfig: str) -> Place:
-    made = Place(tmp_path, kubeconfig, "testbed", "dev")
-    made.write()
-    return made
-
-
-@pytest.fixture
 def system(served: Served, place: Place, api: Api) -> KubernetesTarget:
     served.objects |= {
         DEPLOYMENT: {"spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "api", "image": "api:1"}]}}}},
