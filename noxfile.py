@@ -190,6 +190,13 @@ def restore_study(session: nox.Session) -> None:
     session.run(str(BIN / "python"), "-m", "tests.studies.restore", *session.posargs, external=True)
 
 
+@nox.session(name="recovery-study")
+def recovery_study(session: nox.Session) -> None:
+    """Run one drill many times on a cluster: `-- pod-recovery 59` when left out, or `-- node-recovery 29`. Resumable."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.recovery", *session.posargs, external=True)
+
+
 @nox.session(name="corruption-study")
 def corruption_study(session: nox.Session) -> None:
     """Damage a backup in every way that is known; each must be found and named, and no whole one be called damaged."""
