@@ -25,7 +25,8 @@ WAYS: dict[str, tuple[tuple[str, int], ...]] = {
     "data/minio": (_MINIO,),
     "data/buckets": (_MINIO,),
     "monitoring/prometheus": (
-        *((f"ml-system/{arm}", 5000) for arm in _ARMS), ("data/postgres", 8008), ("data/postgres", 9187), _MINIO,
+        *((f"ml-system/{arm}", 5000) for arm in _ARMS), ("data/postgres", 8008), ("data/postgres", 9187),
+        ("data/postgres", 9854), _MINIO,
         ("monitoring/alertmanager", 9093),
     ),
 }  # fmt: skip

@@ -107,7 +107,7 @@ def test_the_plain_scrape_configuration_and_the_operators_name_the_same_jobs() -
         for relabeling in endpoint["relabelings"]
         if relabeling.get("targetLabel") == "job"
     }
-    assert names == {"serving", "database", "postgres-exporter"}
+    assert names == {"serving", "database", "postgres-exporter", "backups"}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
