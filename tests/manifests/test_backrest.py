@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
+import time
 import urllib.request
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sre.dr import backup_plan
+from sre.dr import backup_plan, commands
 from tests.manifests.generated import K8S
+from tests.sre.dr.conftest import served
 
 DATABASE = K8S / "base" / "database"
 SCHEDULE = json.loads((DATABASE / "schedule.json").read_text(encoding="utf-8"))
@@ -213,3 +217,29 @@ def test_prometheus_is_answered(backrest: ModuleType, stage: Stage) -> None:
         assert answer.read().decode() == stage.keeper.page
     server.shutdown()
     server.server_close()
+
+
+def test_it_understands_what_pgbackrest_says(backrest: ModuleType, programs: Path) -> None:
+    home = Path(f"/tmp/sre-backrest-{os.getpid()}")  # noqa: S108 - short, for the socket, and open to the server's account
+    home.mkdir(mode=0o755)
+    try:
+        with served(home, programs) as (server, made):
+            command = [str(made.program), f"--config={made.config}", "--stanza=ml", "--output=json", "info"]
+
+            def info() -> dict[str, Any]:
+                done = commands.run(command, environment=made.environment, account=made.account, within_s=30)
+                found: dict[str, Any] = json.loads(done.out)[0]
+                return found
+
+            assert backrest.repositories(info(), 1, 3) == [1, 2]
+            made.create()
+            assert backrest.repositories(info()) == [1, 2]
+            now = float(server.value("SELECT extract(epoch FROM now())"))
+            assert backrest.due(SCHEDULE, backrest.good(info(), 1), now) == "full"
+            made.backup("full")
+            for repo in (1, 2):
+                assert backrest.due(SCHEDULE, backrest.good(info(), repo), time.time()) is None
+                (kept,) = backrest.good(info(), repo)
+                assert kept["timestamp"]["stop"] >= now - 1
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
