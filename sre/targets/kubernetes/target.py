@@ -17,7 +17,7 @@ from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import VolumeBackups
 from sre.targets.base import Capability, Nodes
 from sre.targets.kubernetes import edge, place, secrets, slots, velero
-from sre.targets.kubernetes.access import Access
+from sre.targets.kubernetes.access import SECRET, Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import KubernetesDatabase
 from sre.targets.kubernetes.forward import Forward
@@ -40,7 +40,6 @@ _SERVERS = {
     "prometheus": ("monitoring", 9090), "alertmanager": ("monitoring", 9093), "mlflow": ("data", 5000), "minio": ("data", 9000),
 }  # fmt: skip
 _WATCHED = ("prometheus", "alertmanager", "mlflow")
-_OBJECTS_SECRET = "/api/v1/namespaces/data/secrets/minio"  # noqa: S105 - where it is
 # Sends a signal to the container's own process from inside: the one that no process of the pod began, and the oldest such, since
 # this command is another. The first process of a namespace is out of reach: the kernel drops what its own send it.
 _SIGNAL = r"""
@@ -239,7 +238,7 @@ class KubernetesTarget:
         Raises:
             TargetUnavailable: the account's keys cannot be read from their Secret.
         """
-        keys = secrets.decoded(self.api.get(_OBJECTS_SECRET))
+        keys = secrets.decoded(self.api.get(SECRET))
         with closing(Forward(partial(self._to, "minio"))) as forward:
             # Its certificate has this name.
             yield S3(f"https://localhost:{forward.port}", self.place.ca_file, keys["access-key"], keys["secret-key"])
