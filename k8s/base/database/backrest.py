@@ -164,7 +164,12 @@ class Keeper:
 
 def _info() -> Mapping[str, Any] | None:
     answer = _run("pgbackrest", f"--stanza={STANZA}", "--output=json", "info")
-    found: list[Mapping[str, Any]] = [] if answer is None else json.loads(answer)
+    try:
+        found: list[Mapping[str, Any]] = [] if answer is None else json.loads(answer)
+    except ValueError:
+        # It quotes what it could not decrypt.
+        _say(f"pgbackrest info: {answer!r}"[:1000])
+        found = []
     return found[0] if found else None
 
 
