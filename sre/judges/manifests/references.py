@@ -1,4 +1,4 @@
-"""Rules for what objects name: it must be there, there must be enough of it, and nobody may do more than needed."""
+"""Rules for what objects name: it must be there, and there must be enough of it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,6 @@ _ANYWHERE = {53, 443, 6443}
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 # Labels that a pod gets while it runs: Patroni says who is the primary.
 _GIVEN_LATER = {"role"}
-# Who may hold which Secret, by the label `app.kubernetes.io/name`: each has keys of one account, and so of that account's buckets,
-# tables or ways. `velero-objects` is for whoever installs Velero.
-_HOLDERS: dict[tuple[str, str], frozenset[str]] = {
-    ("data", "minio"): frozenset({"minio", "buckets"}),
-    ("data", "object-accounts"): frozenset({"buckets"}),
-    ("data", "pgbackrest"): frozenset({"postgres"}),
-    ("data", "restore"): frozenset({"drill-database-restore"}),
-    ("data", "mlflow-objects"): frozenset({"mlflow"}),
-    ("data", "velero-objects"): frozenset(),
-    ("ml-system", "ml-objects"): frozenset({"ml-api"}),
-    ("ml-system", "ml-training-objects"): frozenset({"ml-training"}),
-    ("ml-system", "ml-api-keys"): frozenset({"ml-api"}),
-    ("ml-system", "ml-database"): frozenset({"ml-api", "migrate"}),
-    ("monitoring", "drills"): frozenset({"drill"}),
-}
-# One with all passwords: each workload takes its own by key.
-_PASSWORDS = ("data", "postgres-passwords")
-_ALL_PASSWORDS = frozenset({"postgres-roles"})
-_OWN_PASSWORDS = {"postgres": {"postgres", "replicator", "rewind", "backup", "monitor"}, "mlflow": {"mlflow"}}
 _NO_NAMESPACE = {
     "Namespace",
     "ClusterRole",
@@ -271,49 +252,6 @@ def _in_namespace(manifests: Manifests) -> Told:
             yield subject(thing), "is in no namespace of its own"
 
 
-def _roles(manifests: Manifests) -> Told:
-    for role in manifests.of("Role", "ClusterRole"):
-        for rule in role.get("rules", ()):
-            if "*" in (*rule.get("apiGroups", ()), *rule.get("resources", ()), *rule.get("verbs", ())):
-                yield subject(role), f"allows everything of something: {dict(rule)}"
-            if "secrets" in rule.get("resources", ()):
-                yield subject(role), "may read Secrets"
-            if {"pods", "pods/exec"} & set(rule.get("resources", ())) and "create" in rule.get("verbs", ()):
-                yield subject(role), "may start pods, and so become any account of the namespace"
-
-
-def _foreign_secrets(manifests: Manifests) -> Told:
-    for workload in manifests.workloads:
-        label = workload.labels.get("app.kubernetes.io/name", "")
-        for secret, key in _taken(workload):
-            place = (workload.namespace, secret)
-            if place in _HOLDERS and label not in _HOLDERS[place]:
-                yield workload.subject, f"takes Secret {secret}, which is for {', '.join(sorted(_HOLDERS[place])) or 'no workload'}"
-            if place == _PASSWORDS and label not in _ALL_PASSWORDS and key not in _OWN_PASSWORDS.get(label, ()):
-                yield workload.subject, f"takes {key or 'every key'} of Secret {secret}, which is another role's"
-
-
-def _taken(workload: Workload) -> Iterator[tuple[str, str]]:
-    """Each Secret that a workload takes, and of it the key; an empty one where it takes all."""
-    for volume in workload.pod.get("volumes", ()):
-        for source in (volume, *volume.get("projected", {}).get("sources", ())):
-            if found := source.get("secret"):
-                yield found.get("secretName") or found["name"], ""
-    for container in workload.all_containers:
-        for source in container.get("envFrom", ()):
-            if "secretRef" in source:
-                yield source["secretRef"]["name"], ""
-        for variable in container.get("env", ()):
-            if found := variable.get("valueFrom", {}).get("secretKeyRef"):
-                yield found["name"], found["key"]
-
-
-def _admins(manifests: Manifests) -> Told:
-    for binding in manifests.of("RoleBinding", "ClusterRoleBinding"):
-        if binding["roleRef"]["name"] in ("cluster-admin", "admin", "edit"):
-            yield subject(binding), f"gives {binding['roleRef']['name']}; write a role with what is needed"
-
-
 def _secrets(manifests: Manifests) -> Told:
     for secret in manifests.of("Secret"):
         yield subject(secret), "is written down with its values; secrets are made when the system is"
@@ -325,17 +263,6 @@ def _twice(manifests: Manifests) -> Told:
         if subject(thing) in seen:
             yield subject(thing), "is there twice; the last one wins unseen"
         seen.add(subject(thing))
-
-
-def _paused(manifests: Manifests) -> Told:
-    for schedule in manifests.of("Schedule"):
-        if schedule["spec"].get("paused"):
-            yield subject(schedule), "is paused: no backup is made"
-        if not schedule["spec"]["template"].get("defaultVolumesToFsBackup"):
-            yield subject(schedule), "leaves the volumes out"
-        missing = set(_OWN_NAMESPACES) - set(schedule["spec"]["template"].get("includedNamespaces", ()))
-        if missing:
-            yield subject(schedule), f"leaves namespaces out: {', '.join(sorted(missing))}"
 
 
 RULES: dict[str, Rule] = {
@@ -359,10 +286,6 @@ RULES: dict[str, Rule] = {
     "open-networkpolicy": _open,
     "pod-security": _admission,
     "use-namespace": _in_namespace,
-    "wildcard-in-rules": _roles,
-    "cluster-admin-role-binding": _admins,
     "committed-secret": _secrets,
-    "secret-of-another-role": _foreign_secrets,
     "duplicate-object": _twice,
-    "backup-schedule": _paused,
 }
