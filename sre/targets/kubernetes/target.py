@@ -193,11 +193,12 @@ class KubernetesTarget:
             readiness.close()
 
     @contextmanager
-    def watched(self, ingress: str | None = None) -> Iterator[Endpoints]:
+    def watched(self, ingress: str | None = None, ingress_ca: Path | None = None) -> Iterator[Endpoints]:
         """Where users and observers reach the system, as long as the context lasts.
 
         Args:
             ingress: base URL of the edge; found from the cluster when None.
+            ingress_ca: certificates to verify it with; the system's own authority when None.
 
         Raises:
             TargetUnavailable: the edge has no address, or the database no passwords.
@@ -208,7 +209,7 @@ class KubernetesTarget:
             access = Access(self.api, self.place)
             opened.callback(access.close)
             endpoints = Endpoints(
-                ingress=base, ca_file=self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
+                ingress=base, ca_file=ingress_ca or self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
                 database=access.dsn("backup", "predictions"), passfile=access.passfile, **urls,
             )  # fmt: skip
             self._reached = access, endpoints
