@@ -99,8 +99,8 @@ def attach(
     overlay: Annotated[str, typer.Option(help="That was applied there; it goes into the evidence.")] = "unknown",
     as_json: AsJson = False,
 ) -> None:
-    """Use a system that somebody else began on the cluster that SRE_KUBECONFIG names: its key, certificate authority and addresses
-    are read from there, and nothing is changed. Drills then run from here, also inside of that cluster."""  # noqa: D205, D209 - one paragraph of help
+    """Use a system that somebody else began on the cluster that SRE_KUBECONFIG names: its key and its certificate authority are
+    read from there, and nothing is changed. Drills then run from here, also inside of that cluster."""  # noqa: D205, D209 - one paragraph of help
     from sre.targets.kubernetes import deploy
     from sre.targets.kubernetes.client import Api
     from sre.targets.kubernetes.place import Place

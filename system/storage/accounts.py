@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 from minio import MinioAdmin
-from minio.credentials import EnvAWSProvider
+from minio.credentials.providers import EnvAWSProvider
 from minio.error import MinioAdminException
 from urllib3.exceptions import HTTPError
 
@@ -49,7 +49,9 @@ def read_grants(path: Path) -> Grants:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"accounts {path} cannot be read: {error!r}; correct the file") from error
     if document["schema"] != SCHEMA or odd:
-        raise StorageError(f"accounts {path} are {document['schema']} with rights {sorted(odd)}; take {SCHEMA}, {get_args(Right)}")
+        raise StorageError(
+            f"accounts {path} are {document['schema']} with rights {sorted(odd)}; take {SCHEMA}, {get_args(Right)}"
+        )
     return grants
 
 
@@ -88,7 +90,9 @@ def make(objects_url: str, grants: Grants, secrets: Path) -> list[str]:
             admin.user_add(account, words[account])
             admin.policy_set(account, user=account)
         except (MinioAdminException, HTTPError, OSError, ValueError) as error:
-            raise StorageError(f"account {account} of {objects_url} cannot be made: {error}; see the object store's log") from error
+            raise StorageError(
+                f"account {account} of {objects_url} cannot be made: {error}; see the object store's log"
+            ) from error
         lines.append(f"account {account}: {', '.join(f'{bucket} {right}' for bucket, right in rights.items())}")
     return lines
 
@@ -106,6 +110,4 @@ def _admin(objects_url: str) -> MinioAdmin:
         ca_certs=os.environ.get("AWS_CA_BUNDLE"), cert_reqs="CERT_REQUIRED", timeout=_ANSWER_WITHIN_S,
         retries=urllib3.Retry(_TRIES, backoff_factor=0.5),
     )  # fmt: skip
-    return MinioAdmin(
-        endpoint=parts.netloc, credentials=EnvAWSProvider(), secure=parts.scheme == "s3+https", http_client=client
-    )
+    return MinioAdmin(endpoint=parts.netloc, credentials=EnvAWSProvider(), secure=parts.scheme == "s3+https", http_client=client)

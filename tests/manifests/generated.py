@@ -55,7 +55,10 @@ def write(kubectl: Path) -> None:
 
 
 def _prometheus_rule(values: dict[str, Any]) -> str:
-    texts = [*(render.render(name, values) for name in _RULES), (_MONITORING / "rules" / "cluster.yml").read_text(encoding="utf-8")]
+    texts = [
+        *(render.render(name, values) for name in _RULES),
+        (_MONITORING / "rules" / "cluster.yml").read_text(encoding="utf-8"),
+    ]
     groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",

@@ -1,4 +1,4 @@
-"""The program that backs the database of a cluster up, with stand-ins for `psql` and `pgbackrest` that keep what they are told."""
+"""The program that backs a cluster's database up, with stand-ins for `psql` and `pgbackrest` that keep what they are told."""
 
 from __future__ import annotations
 

@@ -29,7 +29,13 @@ LOCKS = {"api": "serving", "mlflow": "mlflow", "postgres": "postgres", "sre": "s
 COMPILERS = re.compile(r"\b(gcc|g\+\+|clang|make|cmake|build-essential|cargo|rustc|golang|git|curl|wget|[a-z0-9.-]+-dev)\b")
 # What a role runs: every module of ours that can be reached from here is in the image for it.
 ENTRIES = {
-    "serving": ("system.__main__", "system.serving.workers", "system.storage.accounts", "system.storage.engine", "system.storage.s3"),
+    "serving": (
+        "system.__main__",
+        "system.serving.workers",
+        "system.storage.accounts",
+        "system.storage.engine",
+        "system.storage.s3",
+    ),
     "training": ("system.__main__", "system.training.steps", "system.storage.s3"),
     "sre": ("sre.cli.main", "sre.drills.pod_recovery", "sre.load.users", "sre.load.worker", "sre.chaos.actions"),
 }

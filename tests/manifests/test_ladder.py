@@ -21,8 +21,9 @@ ALLOWED_DIFFERENCES = (
 # What staging alone has: drills that hurt something, and the account that may do so.
 STAGING_ONLY = (
     *(f"{kind}: only in one" for kind in (
-        "ClusterRole ml-drills", "ClusterRoleBinding ml-drills", "ConfigMap monitoring/drills", "ConfigMap monitoring/drills-settings",
-        "CronJob monitoring/drill-pod-recovery", "NetworkPolicy monitoring/drill-pod-recovery", "PersistentVolumeClaim monitoring/drills",
+        "ClusterRole ml-drills", "ClusterRoleBinding ml-drills", "ConfigMap monitoring/drills",
+        "ConfigMap monitoring/drills-settings", "CronJob monitoring/drill-pod-recovery",
+        "NetworkPolicy monitoring/drill-pod-recovery", "PersistentVolumeClaim monitoring/drills",
         "Role data/drills", "Role ml-system/drills", "Role monitoring/drills", "RoleBinding data/drills",
         "RoleBinding ml-system/drills", "RoleBinding monitoring/drills", "ServiceAccount monitoring/drills",
     )), "ConfigMap monitoring/prometheus-rules: data.fault-drills.yml",

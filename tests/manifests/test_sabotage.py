@@ -1,4 +1,4 @@
-"""Manifests of staging, damaged in one place: what finds it? Each damage is one that somebody could make and kustomize renders."""
+"""Manifests of staging, damaged in one place: what finds it? Each is one that somebody could make and kustomize renders."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ SABOTAGES: dict[str, tuple[str, Callable[[Objects], object]]] = {
         "backup-schedule", lambda o: o.spec("Schedule", "ml-weekly")["template"].pop("defaultVolumesToFsBackup"),
     ),
     "backups kept for a day": ("backup-retention", lambda o: o.spec("Schedule", "ml-daily")["template"].update(ttl="24h")),
-    "no full backup of the database": ("backup-schedule", lambda o: config(o, "postgres").update({"schedule.json": '{"a": {"kind": "diff"}}'})),
+    "no full backup of the database": (
+        "backup-schedule", lambda o: config(o, "postgres").update({"schedule.json": '{"a": {"kind": "diff"}}'}),
+    ),
     "drill suspended": ("drill-schedule", lambda o: o.spec(*RESTORE).update(suspend=True)),
     "drill runs beside itself": ("drill-schedule", lambda o: o.spec(*RESTORE).update(concurrencyPolicy="Allow")),
     "drill repeated until it succeeds": ("drill-schedule", lambda o: job(o, RECOVERY).update(backoffLimit=3)),
@@ -143,7 +145,7 @@ SABOTAGES: dict[str, tuple[str, Callable[[Objects], object]]] = {
     "drill every two weeks": ("drill-alert", lambda o: o.spec(*RECOVERY).update(schedule="0 10 1,15 * *")),
     "daily drill made weekly": ("drill-alert", lambda o: o.spec(*RESTORE).update(schedule="0 5 * * 1")),
     "missed drills are not heard of": ("drill-alert", lambda o: config(o, "prometheus-rules").pop("fault-drills.yml")),
-    "failed drills are not heard of": ("drill-alert", lambda o: silence(o)),
+    "failed drills are not heard of": ("drill-alert", silence),
     "drills may do everything": ("wildcard-in-rules", lambda o: role(o, "ml-system")[0].update(verbs=["*"])),
     "drills may read every Secret": ("wildcard-in-rules", lambda o: role(o, "monitoring")[2].pop("resourceNames")),
     "drills may change a Secret": ("wildcard-in-rules", lambda o: role(o, "monitoring")[2]["verbs"].append("patch")),
@@ -154,15 +156,15 @@ SABOTAGES: dict[str, tuple[str, Callable[[Objects], object]]] = {
         "wildcard-in-rules", lambda o: pod(o).update(automountServiceAccountToken=True),
     ),
     "bucket keys of another role": (
-        "secret-of-another-role", lambda o: next(
-            one for one in pod(o, ("Deployment", "mlflow"))["volumes"] if one["name"] == "objects")["secret"].update(secretName="restore"),
+        "secret-of-another-role", lambda o: pod(o, ("Deployment", "mlflow"))["volumes"][0]["secret"].update(secretName="restore"),
     ),
     "keys of the whole store": (
         "secret-of-another-role", lambda o: container(o, POSTGRES)["env"].append(
             {"name": "PGBACKREST_REPO1_S3_KEY_2", "valueFrom": {"secretKeyRef": {"name": "minio", "key": "secret-key"}}}),
     ),
     "restore drill may write backups": (
-        "secret-of-another-role", lambda o: drill(o)["containers"][0]["env"][3]["valueFrom"]["secretKeyRef"].update(name="pgbackrest"),
+        "secret-of-another-role", lambda o: drill(o)["containers"][0]["env"][3]["valueFrom"]["secretKeyRef"].update(
+            name="pgbackrest"),
     ),
     "every password of the database": (
         "secret-of-another-role", lambda o: pod(o, ("Deployment", "mlflow"))["volumes"].append(

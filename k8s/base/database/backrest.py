@@ -1,6 +1,7 @@
-"""Backs the database up where this member is the primary, when the schedule says so, and tells Prometheus what is in the repositories.
+"""Backs the database up where this member is the primary, when the schedule says so, and tells Prometheus of the repositories.
 
-What is due is read from the repositories and not remembered: whoever becomes the primary goes on, and what was missed is made up for.
+What is due is read from the repositories and not remembered: whoever becomes the primary goes on, and makes up for what was
+missed.
 """  # noqa: INP001 - a script
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ def serve(keeper: Keeper, port: int) -> ThreadingHTTPServer:
     """Answer Prometheus, and the probes, from another thread."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - its name is the library's
+        def do_GET(self) -> None:
             body = keeper.page.encode()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")

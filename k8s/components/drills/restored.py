@@ -21,8 +21,8 @@ STANZA = "ml"
 # Of the architecture document: restored in under 1 h, and less than 24 h of data lost.
 RESTORED_WITHIN_S, REACH_S = 3600.0, 86_400.0
 ASK_WITHIN_S = 120
-# What the restored server runs with, and nothing of what it ran with before: its certificates and addresses are elsewhere. Without
-# hot_standby recovery does not ask for as many connections as the primary had.
+# What the restored server runs with, and nothing of what it ran with before: its certificates and addresses are elsewhere.
+# Without hot_standby recovery does not ask for as many connections as the primary had.
 SETTINGS = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'

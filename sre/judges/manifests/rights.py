@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from sre.judges.manifests.objects import Manifests, Object, Workload, namespace, subject
 from sre.judges.manifests.pods import Rule, Told
 
-# Who may hold which Secret, by the label `app.kubernetes.io/name`: each has keys of one account, and so of that account's buckets,
-# tables or ways. `velero-objects` is for whoever
+# Who may hold which Secret, by the label `app.kubernetes.io/name`: each has keys of one account, and so of its buckets, tables or
+# ways. `velero-objects` is for whoever
 # installs Velero, `drills` is asked of the API server.
 _HOLDERS: dict[tuple[str, str], frozenset[str]] = {
     ("data", "minio"): frozenset({"minio", "buckets"}),
@@ -75,7 +75,10 @@ def _foreign_secrets(manifests: Manifests) -> Told:
         for secret, key in _taken(workload):
             place = (workload.namespace, secret)
             if place in _HOLDERS and label not in _HOLDERS[place]:
-                yield workload.subject, f"takes Secret {secret}, which is for {', '.join(sorted(_HOLDERS[place])) or 'no workload'}"
+                yield (
+                    workload.subject,
+                    f"takes Secret {secret}, which is for {', '.join(sorted(_HOLDERS[place])) or 'no workload'}",
+                )
             if place == _PASSWORDS and label not in _ALL_PASSWORDS and key not in _OWN_PASSWORDS.get(label, ()):
                 yield workload.subject, f"takes {key or 'every key'} of Secret {secret}, which is another role's"
 

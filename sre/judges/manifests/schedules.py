@@ -31,12 +31,14 @@ def _backups(manifests: Manifests) -> Told:
     for thing in manifests.of("ConfigMap"):
         if (text := thing.get("data", {}).get("schedule.json")) is not None:
             kinds = {slot.get("kind") for slot in json.loads(text).values()}
-            if missing := [kind for kind in _DATABASE if kind not in kinds]:
-                yield subject(thing), f"makes no {' and no '.join(missing)} backup of the database"
+            if lacking := [kind for kind in _DATABASE if kind not in kinds]:
+                yield subject(thing), f"makes no {' and no '.join(lacking)} backup of the database"
 
 
 def _drills(manifests: Manifests) -> Iterator[Workload]:
-    return (one for one in manifests.workloads if one.kind == "CronJob" and one.labels.get("app.kubernetes.io/component") == _DRILLS)
+    return (
+        one for one in manifests.workloads if one.kind == "CronJob" and one.labels.get("app.kubernetes.io/component") == _DRILLS
+    )
 
 
 def _when(manifests: Manifests) -> Told:
@@ -58,7 +60,7 @@ def _when(manifests: Manifests) -> Told:
 
 
 def _heard(manifests: Manifests) -> Told:
-    waits = {}
+    waits: dict[str, str] = {}
     failing = ""
     for rule in _alerts(manifests):
         if rule["alert"] == "DrillMissed":

@@ -30,8 +30,8 @@ DRILLS_ROLES = ("drills", "backup")
 # have theirs in a Secret that holds more.
 ACCOUNTS = ("ml-api", "ml-training", "mlflow", "pgbackrest", "restore", "drills", "velero")
 _CREDENTIALS = {
-    "ml-api": ("ml-system", "ml-objects"), "ml-training": ("ml-system", "ml-training-objects"), "mlflow": ("data", "mlflow-objects"),
-    "velero": ("data", "velero-objects"),
+    "ml-api": ("ml-system", "ml-objects"), "ml-training": ("ml-system", "ml-training-objects"),
+    "mlflow": ("data", "mlflow-objects"), "velero": ("data", "velero-objects"),
 }  # fmt: skip
 _ROOT = "ml-system"
 _MEMBERS = "postgres-members.data.svc"

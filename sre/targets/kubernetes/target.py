@@ -209,8 +209,8 @@ class KubernetesTarget:
             access = Access(self.api, self.place)
             opened.callback(access.close)
             endpoints = Endpoints(
-                ingress=base, ca_file=ingress_ca or self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
-                database=access.dsn("backup", "predictions"), passfile=access.passfile, **urls,
+                ingress=base, ca_file=ingress_ca or self.place.ca_file, api_key_file=self.place.api_key_file,
+                bodies=self.place.bodies, database=access.dsn("backup", "predictions"), passfile=access.passfile, **urls,
             )  # fmt: skip
             self._reached = access, endpoints
             opened.callback(setattr, self, "_reached", None)

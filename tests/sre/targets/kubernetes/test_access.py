@@ -13,7 +13,6 @@ from sre.targets.kubernetes.place import Place
 from tests.sre.targets.kubernetes.conftest import Served
 
 
-
 @pytest.fixture
 def access(served: Served, place: Place, api: Api) -> Iterator[Access]:
     words = {"drills": "one", "backup": "t:w\\o", "api-key": "of the edge"}

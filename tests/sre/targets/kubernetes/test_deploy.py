@@ -131,7 +131,10 @@ def test_an_unknown_overlay_is_named_before_anything_is_changed(api: Api, tmp_pa
 
 
 def _secret(namespace: str, name: str, **values: str) -> dict[str, Any]:
-    data = {key.replace("_", "-").replace("ca-crt", "ca.crt"): base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    data = {
+        key.replace("_", "-").replace("ca-crt", "ca.crt"): base64.b64encode(value.encode()).decode()
+        for key, value in values.items()
+    }
     return {"metadata": {"namespace": namespace, "name": name}, "data": data}
 
 
