@@ -32,7 +32,7 @@ Series = dict[str, str]
 def newest(*, full: str | None, diff: str | None, repo: int = 1) -> Series:
     kinds = {"full": full, "diff": diff}
     return {
-        f'pgbackrest_backup_newest_timestamp_seconds{{job="backups",member="postgres-{member}",repo="{repo}",type="{kind}"}}': values
+        f'pgbackrest_backup_newest_timestamp_seconds{{job="backups",member="{member}",repo="{repo}",type="{kind}"}}': values
         for member in (0, 1)
         for kind, values in kinds.items()
         if values is not None
@@ -134,7 +134,7 @@ MISSED, FAILED = ("DrillMissed", RESTORE), ("DrillFailed", RESTORE)
             drill(RECOVERY, last="0", namespace="monitoring"), "337h", {("DrillMissed", RECOVERY)}, id="weekly, after two weeks"
         ),
         pytest.param(ran("a", RESTORE, start=3600, failed=True) | drill(RESTORE, last="60"), "2h", {FAILED}, id="failed"),
-        pytest.param(ran("a", RESTORE, start=3600, failed=True) | drill(RESTORE, last=None), "2h", {FAILED}, id="failed at first"),
+        pytest.param(ran("a", RESTORE, start=3600, failed=True) | drill(RESTORE, last=None), "2h", {FAILED}, id="first failed"),
         pytest.param(ran("a", RESTORE, start=3600, failed=True) | drill(RESTORE, last="7000"), "2h", set(), id="succeeded since"),
         pytest.param(ran("a", RESTORE, start=3600, failed=False) | drill(RESTORE, last="60"), "2h", set(), id="runs"),
         pytest.param(ran("a", "ml-training", start=3600, failed=True), "2h", set(), id="another CronJob's"),

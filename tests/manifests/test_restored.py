@@ -67,7 +67,8 @@ def run(origin: tuple[Server, Stanza], config: Path | None = None, tables: str =
     programs = [stanza.program.parent, *(server.postgres.companion(name).parent for name in ("pg_ctl", "pg_amcheck", "psql"))]
     environment = {
         **os.environ, **server.postgres.environment, **stanza.environment, "RESTORE_FOLDER": str(folder),
-        "RESTORE_TABLES": tables, "PATH": ":".join([*map(str, programs), os.environ["PATH"]]), "PGBACKREST_CONFIG": str(config or stanza.config),
+        "RESTORE_TABLES": tables, "PATH": ":".join([*map(str, programs), os.environ["PATH"]]),
+        "PGBACKREST_CONFIG": str(config or stanza.config),
     }  # fmt: skip
     done = subprocess.run(
         [PYTHON, "-"], input=SCRIPT.read_text(encoding="utf-8"), env=environment, cwd="/", user=ACCOUNT, capture_output=True,
