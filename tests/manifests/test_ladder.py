@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sre.judges.manifests import difference, flows, ladder, targets
+from sre.judges.manifests import difference, flows, ladder, rights, targets
 from sre.judges.manifests.objects import parsed
+from sre.targets.kubernetes import secrets
 from system import render
 from tests.manifests import generated, overlays
 from tests.manifests.generated import K8S, OVERLAYS
@@ -21,7 +22,7 @@ ALLOWED_DIFFERENCES = (
 # What staging alone has: drills that hurt something, and the account that may do so.
 STAGING_ONLY = (
     *(f"{kind}: only in one" for kind in (
-        "ClusterRole ml-drills", "ClusterRoleBinding ml-drills", "ConfigMap monitoring/drills",
+        "ClusterRole ml-drills", "ClusterRoleBinding ml-drills", "ConfigMap monitoring/drills-access",
         "ConfigMap monitoring/drills-settings", "CronJob monitoring/drill-pod-recovery",
         "NetworkPolicy monitoring/drill-pod-recovery", "PersistentVolumeClaim monitoring/drills",
         "Role data/drills", "Role ml-system/drills", "Role monitoring/drills", "RoleBinding data/drills",
@@ -88,6 +89,27 @@ def test_an_optional_component_fits(kubectl: Path, tmp_path: Path, component: st
     before = overlays.manifests(OPTIONAL[component])
     assert made.objects != before.objects
     assert ladder.climb(made, overlays.allowed(made)) == ()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_roles_name_secrets_that_are_made(overlay: str) -> None:
+    made = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in secrets.render()}
+    named = {
+        (role["metadata"]["namespace"], name)
+        for role in overlays.manifests(overlay).of("Role")
+        for rule in role["rules"]
+        if "secrets" in rule["resources"]
+        for name in rule["resourceNames"]
+    }
+    assert named <= made
+    assert bool(named) == (overlay == "staging")
+
+
+def test_workloads_take_secrets_that_are_made() -> None:
+    made = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in secrets.render()}
+    for overlay in OVERLAYS:
+        for workload in overlays.manifests(overlay).workloads:
+            assert {(workload.namespace, name) for name, _ in rights.taken(workload)} <= made, workload.subject
 
 
 def test_every_component_is_chosen_or_optional() -> None:

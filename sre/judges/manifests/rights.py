@@ -72,7 +72,7 @@ def _admins(manifests: Manifests) -> Told:
 def _foreign_secrets(manifests: Manifests) -> Told:
     for workload in manifests.workloads:
         label = workload.labels.get("app.kubernetes.io/name", "")
-        for secret, key in _taken(workload):
+        for secret, key in taken(workload):
             place = (workload.namespace, secret)
             if place in _HOLDERS and label not in _HOLDERS[place]:
                 yield (
@@ -83,7 +83,7 @@ def _foreign_secrets(manifests: Manifests) -> Told:
                 yield workload.subject, f"takes {key or 'every key'} of Secret {secret}, which is another role's"
 
 
-def _taken(workload: Workload) -> Iterator[tuple[str, str]]:
+def taken(workload: Workload) -> Iterator[tuple[str, str]]:
     """Each Secret that a workload takes, and of it the key; an empty one where it takes all."""
     for volume in workload.pod.get("volumes", ()):
         for source in (volume, *volume.get("projected", {}).get("sources", ())):
