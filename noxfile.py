@@ -23,7 +23,7 @@ BIN = VENV / "bin"
 LOCK = ROOT / "requirements" / "main.lock"
 STAMP = VENV / "locked"
 ADDONS = "storage,metrics,gateway,minio"  # of the cluster that SRE_CLUSTER begins
-IMAGES = ("serving", "training", "mlflow", "postgres")  # that hold Python packages, each with a lock of its own
+IMAGES = ("serving", "training", "mlflow", "postgres", "sre")  # that hold Python packages, each with a lock of its own
 
 # The CPU build: training needs no more. On Linux and x86-64 it has a name and an index of its own, because the build that goes by
 # the plain name there brings gigabytes of CUDA; elsewhere the plain name is the CPU build.

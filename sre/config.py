@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         kubeconfig: of the kubernetes target: a file, or several as in KUBECONFIG.
         context: of it; its current one when not set.
         ingress: base URL at which users reach the kubernetes target; found from its Gateway when not set.
+        ingress_ca: file of certificates to verify users' way in with; the system's own authority when not set.
         image_build: command that builds an image, with {tag}, {dockerfile} and {context}; when not set, images are taken as they
             are.
         node_power_off, node_cut, node_kubelet: commands with {node} that switch a node off, pull its cable, end its kubelet; for
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     kubeconfig: str = Field(default_factory=lambda: os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config"))
     context: str | None = None
     ingress: str | None = None
+    ingress_ca: Folder | None = None
     image_build: str | None = None
     node_power_off: str | None = None
     node_power_off_undo: str | None = None

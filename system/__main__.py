@@ -76,9 +76,13 @@ def migrate() -> None:
 @app.command()
 def buckets(
     rules: Path = typer.Option(..., help="What becomes of old objects, as `sre backup lifecycle --s3` prints it."),  # noqa: B008 - typer's way
+    accounts: Path | None = typer.Option(None, help="What each account of a MinIO may do with which buckets."),  # noqa: B008 - the same
+    secrets: Path | None = typer.Option(None, help="Folder with the secret key of each of these accounts."),  # noqa: B008 - the same
 ) -> None:
-    """Make the buckets in S3, with versions of everything and rules for old objects; may be repeated."""
+    """Make the buckets in S3, with versions of everything and rules for old objects, and accounts for them; may be repeated."""
     settings = _read(BucketsSettings)
+    if (accounts is None) != (secrets is None):
+        _fail("--accounts and --secrets belong together; give both or neither", _BAD_SETTINGS)
 
     from system.storage import objects, s3  # noqa: PLC0415 - the other roles need no S3 client
 
@@ -86,6 +90,10 @@ def buckets(
     if not isinstance(store, s3.S3Store):
         _fail(f"ML_OBJECTS_URL is {settings.objects_url!r}: a folder makes its buckets itself; name an S3 server", _BAD_SETTINGS)
     typer.echo("\n".join(store.make_buckets(s3.read_rules(rules))))
+    if accounts is not None and secrets is not None:
+        from system.storage import accounts as store_accounts  # noqa: PLC0415 - where it is asked for
+
+        typer.echo("\n".join(store_accounts.make(settings.objects_url, store_accounts.read_grants(accounts), secrets)))
 
 
 @app.command()

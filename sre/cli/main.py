@@ -22,6 +22,7 @@ app = typer.Typer(
     epilog=f"Exit codes:  \n{_CODES}",
 )
 app.command()(system.up)
+app.command()(system.attach)
 app.command()(system.down)
 app.command()(system.status)
 app.command()(drills.drill)
@@ -58,3 +59,7 @@ def main() -> NoReturn:
         output.narrate("interrupted")
         sys.exit(ExitCode.INTERRUPTED)
     sys.exit(ExitCode.KEPT)
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,26 @@ def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: b
     output.table(("what", "where"), [*addresses.items()])
 
 
+def attach(
+    overlay: Annotated[str, typer.Option(help="That was applied there; it goes into the evidence.")] = "unknown",
+    as_json: AsJson = False,
+) -> None:
+    """Use a system that somebody else began on the cluster that SRE_KUBECONFIG names: its key and its certificate authority are
+    read from there, and nothing is changed. Drills then run from here, also inside of that cluster."""  # noqa: D205, D209 - one paragraph of help
+    from sre.targets.kubernetes import deploy
+    from sre.targets.kubernetes.client import Api
+    from sre.targets.kubernetes.place import Place
+
+    settings = Settings()
+    api = Api(settings.kubeconfig, settings.context)
+    where = Place(settings.home, settings.kubeconfig, api.context, overlay)
+    deploy.join(where, api)
+    if as_json:
+        output.document("sre.attach/1", {"context": where.context, "home": str(settings.home)})
+        return
+    output.narrate(f"{where.folder} is for the system of {where.context}")
+
+
 def _install_velero(settings: Settings, url: str, api: Api, say: Callable[[str], None]) -> None:
     from sre.targets.kubernetes import velero_install
     from sre.targets.kubernetes.kubectl import Kubectl

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,13 +172,13 @@ def undo(folder: Path, tools: Path) -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """What a run ran on: hardware, system, Python, commit."""
-    commit = subprocess.run(
-        ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12"],
-        capture_output=True, text=True, timeout=10, check=False,
-    )  # fmt: skip
+    """What a run ran on: hardware, system, Python, commit; that is unknown where there is no git, as in an image."""
+    describe = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = ""
+    with suppress(OSError):
+        commit = subprocess.run(describe, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
     return {
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit or "unknown",
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),

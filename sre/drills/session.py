@@ -40,7 +40,7 @@ def running(settings: Settings, where: TargetName) -> Iterator[tuple[Target, Wor
     from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415 - slow to import
 
     on_cluster = kubernetes.attach(settings.home, settings.tools)
-    with on_cluster.watched(settings.ingress) as endpoints:
+    with on_cluster.watched(settings.ingress, settings.ingress_ca) as endpoints:
         yield on_cluster, World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
 
 

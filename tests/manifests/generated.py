@@ -37,6 +37,7 @@ def sources() -> Iterator[tuple[Path, str]]:
         yield _MONITORING / "rules" / name, render.render(name, values)
     yield K8S / "components" / "prometheus-operator" / "rules.yaml", _prometheus_rule(values)
     yield K8S / "base" / "objects" / "rules.json", _bucket_rules()
+    yield K8S / "base" / "database" / "schedule.json", _schedule()
 
 
 def rendered(kubectl: Path) -> Iterator[tuple[Path, str]]:
@@ -54,7 +55,11 @@ def write(kubectl: Path) -> None:
 
 
 def _prometheus_rule(values: dict[str, Any]) -> str:
-    groups = [group for name in _RULES for group in yaml.safe_load(render.render(name, values))["groups"]]
+    texts = [
+        *(render.render(name, values) for name in _RULES),
+        (_MONITORING / "rules" / "cluster.yml").read_text(encoding="utf-8"),
+    ]
+    groups = [group for text in texts for group in yaml.safe_load(text)["groups"]]
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -73,3 +78,13 @@ def _bucket_rules() -> str:
     }
     buckets = {bucket: rules if rules["Rules"] else {} for bucket, rules in found.items()}
     return json.dumps({"schema": "sre.lifecycle-s3/1", "buckets": buckets}, indent=2) + "\n"
+
+
+def _schedule() -> str:
+    """When the database is backed up, and how."""
+    backups = backup_plan.load().backups
+    slots = {
+        "daily": {"at": f"{backups.daily.at:%H:%M}", "kind": backups.daily.kind},
+        "weekly": {"at": f"{backups.weekly.at:%H:%M}", "day": backups.weekly.day, "kind": backups.weekly.kind},
+    }
+    return json.dumps(slots, indent=2) + "\n"

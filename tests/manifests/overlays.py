@@ -26,9 +26,11 @@ WAYS: dict[str, tuple[tuple[str, int], ...]] = {
     "data/minio": (_MINIO,),
     "data/buckets": (_MINIO,),
     "monitoring/prometheus": (
-        *((f"ml-system/{arm}", 5000) for arm in _ARMS), ("data/postgres", 8008), ("data/postgres", 9187), _MINIO,
-        ("monitoring/alertmanager", 9093),
+        *((f"ml-system/{arm}", 5000) for arm in _ARMS), ("data/postgres", 8008), ("data/postgres", 9187),
+        ("data/postgres", 9854), _MINIO,
+        ("monitoring/alertmanager", 9093), ("monitoring/kube-state-metrics", 8080),
     ),
+    "data/drill-database-restore": (_MINIO,),
 }  # fmt: skip
 # Of the namespaces outside: the proxies of the edge, and the backups.
 _EDGES = ("projectcontour", "ingress-nginx")
@@ -43,7 +45,7 @@ def allowed(manifests: Manifests) -> frozenset[Flow]:
     """The ways that an overlay should have open; `ml-training-first` is there in dev only and may what the training may."""
     there = {f"{one.namespace}/{one.name}" for one in manifests.workloads}
     ways = {**WAYS, "ml-system/ml-training-first": WAYS["ml-system/ml-training"]}
-    return frozenset(Flow(source, *to) for source, found in ways.items() if source in there for to in found)
+    return frozenset(Flow(source, *to) for source, found in ways.items() if source in there for to in found if to[0] in there)
 
 
 @cache

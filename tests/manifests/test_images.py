@@ -22,20 +22,29 @@ from tests.cluster import Cluster
 
 IMAGES = PROJECT / "k8s" / "images"
 REQUIREMENTS = PROJECT / "requirements"
-NAMES = ("alertmanager", "api", "arms", "mlflow", "postgres", "prometheus", "training")
+NAMES = ("alertmanager", "api", "arms", "mlflow", "postgres", "prometheus", "sre", "training")
 DOCKERFILES = {name: IMAGES / name / "Dockerfile" for name in NAMES}
 # The lock of an image, and where it is other than its name says.
-LOCKS = {"api": "serving", "mlflow": "mlflow", "postgres": "postgres", "training": "training"}
+LOCKS = {"api": "serving", "mlflow": "mlflow", "postgres": "postgres", "sre": "sre", "training": "training"}
 COMPILERS = re.compile(r"\b(gcc|g\+\+|clang|make|cmake|build-essential|cargo|rustc|golang|git|curl|wget|[a-z0-9.-]+-dev)\b")
 # What a role runs: every module of ours that can be reached from here is in the image for it.
 ENTRIES = {
-    "serving": ("system.__main__", "system.serving.workers", "system.storage.engine", "system.storage.s3"),
+    "serving": (
+        "system.__main__",
+        "system.serving.workers",
+        "system.storage.accounts",
+        "system.storage.engine",
+        "system.storage.s3",
+    ),
     "training": ("system.__main__", "system.training.steps", "system.storage.s3"),
+    "sre": ("sre.cli.main", "sre.drills.pod_recovery", "sre.load.users", "sre.load.worker", "sre.chaos.actions"),
 }
 # Roles that the module reaches and the image has not.
 OTHER_ROLES = {
     "serving": ("system.training", "system.render"),
-    "training": ("system.serving", "system.render", "system.storage.engine"),
+    "training": ("system.serving", "system.render", "system.storage.engine", "system.storage.accounts"),
+    # Targets and faults of one machine, and models with a planted fault.
+    "sre": ("sre.targets.local", "sre.faults.model"),
 }
 
 
@@ -131,7 +140,9 @@ def test_what_is_copied_exists_and_reaches_the_build(dockerfile: Path) -> None:
 def test_the_context_holds_what_is_named_and_nothing_else() -> None:
     rules = [line for line in (PROJECT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     assert rules[0] == "*"
-    assert [rule for rule in rules if rule.startswith("!")] == ["!requirements/*.lock", "!system", "!k8s/images/training/wheels"]
+    assert [rule for rule in rules if rule.startswith("!")] == [
+        "!requirements/*.lock", "!system", "!sre", "!experiments", "!k8s/images/training/wheels",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("image", LOCKS)
@@ -167,6 +178,7 @@ def test_torch_is_the_one_that_tests_train_with() -> None:
 def test_what_serves_carries_neither_torch_nor_mlflow() -> None:
     assert not {"torch", "mlflow", "mlflow-skinny", "scikit-learn", "onnx", "pandas", "jinja2", "boto3"} & names("serving")
     assert not {"mlflow", "fastapi-cli", "pyarrow", "pandas"} & names("training")
+    assert not {"torch", "mlflow", "mlflow-skinny", "onnx", "onnxruntime", "boto3", "patroni"} & names("sre")
 
 
 def source(module: str) -> Path | None:
@@ -198,7 +210,7 @@ def reached(lock: str) -> Iterator[str]:
             seen.add(name)
             if name.startswith(OTHER_ROLES[lock]):
                 continue
-            if name.startswith("system."):
+            if name.startswith(("system.", "sre.")):
                 open_.append(name)
             else:
                 yield name.partition(".")[0]
@@ -215,6 +227,7 @@ def test_a_list_names_all_that_the_role_imports(lock: str) -> None:
 
 # What proves of each image that it is whole, in a pod that may do nothing: the last line is the account's number.
 NO_TORCH = "import importlib.util as i; assert not [n for n in ('torch', 'mlflow', 'sklearn') if i.find_spec(n)]"
+NO_MODELS = "import importlib.util as i; assert not [n for n in ('torch', 'mlflow', 'onnx', 'system') if i.find_spec(n)]"
 TRAINS = "import torch, onnx, mlflow, system.training.steps, system.storage.s3"
 CHECKS = {
     "alertmanager": "prometheus-alertmanager --version && amtool --version",
@@ -223,6 +236,7 @@ CHECKS = {
     "mlflow": "mlflow server --help && python -c 'import boto3, psycopg'",
     "postgres": "patroni --version && postgres --version && psql --version && pgbackrest version",
     "prometheus": "prometheus --version && promtool --version",
+    "sre": f'python -c "{NO_MODELS}; import sre.drills.catalog, sre.load.worker, chaoslib" && python -m sre.cli.main --help',
     "training": f'python -c "{TRAINS}" && python -m system validate train',
 }
 SETTINGS = {

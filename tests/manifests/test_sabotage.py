@@ -1,4 +1,4 @@
-"""Manifests of prod, damaged in one place: what finds it? Each damage is one that somebody could make and kustomize renders."""
+"""Manifests of staging, damaged in one place: what finds it? Each is one that somebody could make and kustomize renders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.manifests import overlays, schemas
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 API, POSTGRES = ("Deployment", "ml-api"), ("StatefulSet", "postgres")
+RESTORE, RECOVERY = ("CronJob", "drill-database-restore"), ("CronJob", "drill-pod-recovery")
 
 
 class Objects(list[dict[str, Any]]):
@@ -37,6 +38,33 @@ def pod(objects: Objects, key: tuple[str, str] = API) -> dict[str, Any]:
 def container(objects: Objects, key: tuple[str, str] = API) -> dict[str, Any]:
     found: dict[str, Any] = pod(objects, key)["containers"][0]
     return found
+
+
+def job(objects: Objects, key: tuple[str, str]) -> dict[str, Any]:
+    spec: dict[str, Any] = objects.spec(*key)["jobTemplate"]["spec"]
+    return spec
+
+
+def drill(objects: Objects) -> dict[str, Any]:
+    spec: dict[str, Any] = job(objects, RESTORE)["template"]["spec"]
+    return spec
+
+
+def config(objects: Objects, stem: str) -> dict[str, Any]:
+    found = (one for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"].rpartition("-")[0] == stem)
+    data: dict[str, Any] = next(found)["data"]
+    return data
+
+
+def role(objects: Objects, namespace: str) -> list[dict[str, Any]]:
+    found = (one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Role", "drills"))
+    rules: list[dict[str, Any]] = next(one for one in found if one["metadata"]["namespace"] == namespace)["rules"]
+    return rules
+
+
+def silence(objects: Objects) -> None:
+    rules = config(objects, "prometheus-rules")
+    rules["drills.yml"] = rules["drills.yml"].replace("DrillFailed", "SomethingFailed")
 
 
 def allow(objects: Objects, name: str) -> dict[str, Any]:
@@ -106,13 +134,53 @@ SABOTAGES: dict[str, tuple[str, Callable[[Objects], object]]] = {
         "backup-schedule", lambda o: o.spec("Schedule", "ml-weekly")["template"].pop("defaultVolumesToFsBackup"),
     ),
     "backups kept for a day": ("backup-retention", lambda o: o.spec("Schedule", "ml-daily")["template"].update(ttl="24h")),
+    "no full backup of the database": (
+        "backup-schedule", lambda o: config(o, "postgres").update({"schedule.json": '{"a": {"kind": "diff"}}'}),
+    ),
+    "drill suspended": ("drill-schedule", lambda o: o.spec(*RESTORE).update(suspend=True)),
+    "drill runs beside itself": ("drill-schedule", lambda o: o.spec(*RESTORE).update(concurrencyPolicy="Allow")),
+    "drill repeated until it succeeds": ("drill-schedule", lambda o: job(o, RECOVERY).update(backoffLimit=3)),
+    "drill without a trace": ("drill-schedule", lambda o: o.spec(*RESTORE).update(failedJobsHistoryLimit=0)),
+    "drill without a deadline": ("job-ttl-seconds-after-finished", lambda o: job(o, RESTORE).pop("activeDeadlineSeconds")),
+    "drill every two weeks": ("drill-alert", lambda o: o.spec(*RECOVERY).update(schedule="0 10 1,15 * *")),
+    "daily drill made weekly": ("drill-alert", lambda o: o.spec(*RESTORE).update(schedule="0 5 * * 1")),
+    "missed drills are not heard of": ("drill-alert", lambda o: config(o, "prometheus-rules").pop("fault-drills.yml")),
+    "failed drills are not heard of": ("drill-alert", silence),
+    "drills may do everything": ("wildcard-in-rules", lambda o: role(o, "ml-system")[0].update(verbs=["*"])),
+    "drills may read every Secret": ("wildcard-in-rules", lambda o: role(o, "monitoring")[2].pop("resourceNames")),
+    "drills may change a Secret": ("wildcard-in-rules", lambda o: role(o, "monitoring")[2]["verbs"].append("patch")),
+    "drills may enter the database": ("wildcard-in-rules", lambda o: role(o, "data")[0]["resources"].append("pods/exec")),
+    "drills may start pods": ("wildcard-in-rules", lambda o: role(o, "ml-system")[0]["verbs"].append("create")),
+    "drills may raise their rights": ("wildcard-in-rules", lambda o: role(o, "ml-system")[2]["verbs"].append("bind")),
+    "replicas carry tokens that drills can take": (
+        "wildcard-in-rules", lambda o: pod(o).update(automountServiceAccountToken=True),
+    ),
+    "bucket keys of another role": (
+        "secret-of-another-role", lambda o: pod(o, ("Deployment", "mlflow"))["volumes"][0]["secret"].update(secretName="restore"),
+    ),
+    "keys of the whole store": (
+        "secret-of-another-role", lambda o: container(o, POSTGRES)["env"].append(
+            {"name": "PGBACKREST_REPO1_S3_KEY_2", "valueFrom": {"secretKeyRef": {"name": "minio", "key": "secret-key"}}}),
+    ),
+    "restore drill may write backups": (
+        "secret-of-another-role", lambda o: drill(o)["containers"][0]["env"][3]["valueFrom"]["secretKeyRef"].update(
+            name="pgbackrest"),
+    ),
+    "every password of the database": (
+        "secret-of-another-role", lambda o: pod(o, ("Deployment", "mlflow"))["volumes"].append(
+            {"name": "passwords", "secret": {"secretName": "postgres-passwords"}}),
+    ),
+    "restore drill may ask the database": (
+        "flows", lambda o: allow(o, "drill-database-restore")["egress"].append(
+            {"to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "postgres"}}}], "ports": [{"port": 5432}]}),
+    ),
     "misspelt field": ("schema", lambda o: container(o).update(readinesProbe=container(o).pop("readinessProbe"))),
     "number written as a word": ("schema", lambda o: o.spec("PodDisruptionBudget", "ml-api").update(minAvailable=[2])),
 }  # fmt: skip
 
 
-def test_prod_is_whole() -> None:
-    made = parsed(overlays.fresh("prod"))
+def test_staging_is_whole() -> None:
+    made = parsed(overlays.fresh("staging"))
     assert ladder.climb(made, overlays.allowed(made)) == ()
     assert schemas.findings(made) == []
 
@@ -120,9 +188,9 @@ def test_prod_is_whole() -> None:
 @pytest.mark.parametrize("sabotage", SABOTAGES)
 def test_each_damage_is_found(sabotage: str) -> None:
     rule, damage = SABOTAGES[sabotage]
-    objects = Objects(overlays.fresh("prod"))
+    objects = Objects(overlays.fresh("staging"))
     damage(objects)
     made = parsed(objects)
-    changed = parsed(one for one in objects if one not in overlays.manifests("prod").objects)
+    changed = parsed(one for one in objects if one not in overlays.manifests("staging").objects)
     found = [*ladder.climb(made, overlays.allowed(made)), *schemas.findings(changed)]
     assert rule in {finding.rule for finding in found}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sre.judges.manifests import arithmetic, flows, pods, references
+from sre.judges.manifests import arithmetic, flows, pods, references, rights, schedules
 from sre.judges.manifests.flows import Flow
 from sre.judges.manifests.objects import Finding, Manifests
 from sre.judges.manifests.pods import Rule
 
-POLICIES: dict[str, Rule] = pods.RULES | references.RULES
+POLICIES: dict[str, Rule] = pods.RULES | references.RULES | rights.RULES | schedules.RULES
 
 
 def climb(manifests: Manifests, allowed: frozenset[Flow]) -> tuple[Finding, ...]:

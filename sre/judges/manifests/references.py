@@ -1,4 +1,4 @@
-"""Rules for what objects name: it must be there, there must be enough of it, and nobody may do more than needed."""
+"""Rules for what objects name: it must be there, and there must be enough of it."""
 
 from __future__ import annotations
 
@@ -252,23 +252,6 @@ def _in_namespace(manifests: Manifests) -> Told:
             yield subject(thing), "is in no namespace of its own"
 
 
-def _roles(manifests: Manifests) -> Told:
-    for role in manifests.of("Role", "ClusterRole"):
-        for rule in role.get("rules", ()):
-            if "*" in (*rule.get("apiGroups", ()), *rule.get("resources", ()), *rule.get("verbs", ())):
-                yield subject(role), f"allows everything of something: {dict(rule)}"
-            if "secrets" in rule.get("resources", ()):
-                yield subject(role), "may read Secrets"
-            if {"pods", "pods/exec"} & set(rule.get("resources", ())) and "create" in rule.get("verbs", ()):
-                yield subject(role), "may start pods, and so become any account of the namespace"
-
-
-def _admins(manifests: Manifests) -> Told:
-    for binding in manifests.of("RoleBinding", "ClusterRoleBinding"):
-        if binding["roleRef"]["name"] in ("cluster-admin", "admin", "edit"):
-            yield subject(binding), f"gives {binding['roleRef']['name']}; write a role with what is needed"
-
-
 def _secrets(manifests: Manifests) -> Told:
     for secret in manifests.of("Secret"):
         yield subject(secret), "is written down with its values; secrets are made when the system is"
@@ -280,17 +263,6 @@ def _twice(manifests: Manifests) -> Told:
         if subject(thing) in seen:
             yield subject(thing), "is there twice; the last one wins unseen"
         seen.add(subject(thing))
-
-
-def _paused(manifests: Manifests) -> Told:
-    for schedule in manifests.of("Schedule"):
-        if schedule["spec"].get("paused"):
-            yield subject(schedule), "is paused: no backup is made"
-        if not schedule["spec"]["template"].get("defaultVolumesToFsBackup"):
-            yield subject(schedule), "leaves the volumes out"
-        missing = set(_OWN_NAMESPACES) - set(schedule["spec"]["template"].get("includedNamespaces", ()))
-        if missing:
-            yield subject(schedule), f"leaves namespaces out: {', '.join(sorted(missing))}"
 
 
 RULES: dict[str, Rule] = {
@@ -314,9 +286,6 @@ RULES: dict[str, Rule] = {
     "open-networkpolicy": _open,
     "pod-security": _admission,
     "use-namespace": _in_namespace,
-    "wildcard-in-rules": _roles,
-    "cluster-admin-role-binding": _admins,
     "committed-secret": _secrets,
     "duplicate-object": _twice,
-    "backup-schedule": _paused,
 }

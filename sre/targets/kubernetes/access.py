@@ -12,9 +12,8 @@ from sre.targets.kubernetes.database import MEMBERS, NAMESPACE, POSTGRES_PORT
 from sre.targets.kubernetes.forward import Forward
 from sre.targets.kubernetes.place import Place
 
-_SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/postgres-passwords"
-# Whom drills are in the database: those who write, and those who read the prediction log.
-ROLES = ("drills", "backup")
+# Passwords of whom drills are in the database: those who write, and those who read the prediction log.
+SECRET = "/api/v1/namespaces/{}/secrets/{}".format(*secrets.DRILLS)
 
 
 class Access:
@@ -26,10 +25,10 @@ class Access:
     """
 
     def __init__(self, api: Api, place: Place) -> None:
-        held = secrets.decoded(api.get(_SECRET))
+        held = secrets.decoded(api.get(SECRET))
         self._ca_file = place.ca_file
         self.passfile = place.passfile
-        _write(self.passfile, [(role, held[role]) for role in ROLES])
+        _write(self.passfile, [(role, held[role]) for role in secrets.DRILLS_ROLES])
         self._forwards = {name: Forward(partial(api.connect, NAMESPACE, name, POSTGRES_PORT)) for name in MEMBERS}
 
     def dsn(self, user: str, database: str) -> str:

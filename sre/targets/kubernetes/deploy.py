@@ -117,6 +117,18 @@ def up(where: Place, tools: Path, api: Api, say: Say) -> KubernetesTarget:
     return KubernetesTarget(where, api, tools=tools)
 
 
+def join(where: Place, api: Api) -> None:
+    """Learn what drills need of a system that runs already, from two of its Secrets. Nothing of it is changed.
+
+    Raises:
+        TargetUnavailable: the cluster does not answer, refuses, or holds no such system.
+    """
+    names = (secrets.DRILLS, (secrets.DRILLS[0], "authority"))
+    found = [api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") for namespace, name in names]
+    where.write()
+    _hand_out(where, found)
+
+
 def down(where: Place, tools: Path, api: Api, say: Say) -> None:
     """Delete the namespaces of the system with all that is in them, data too, and this machine's folder of it.
 

@@ -23,8 +23,17 @@ Values = dict[tuple[str, str], dict[str, str]]
 NAMESPACES = ("ml-system", "data", "monitoring")
 # Who has a password in the database: Patroni's own roles, then those of the system.
 ROLES = ("postgres", "replicator", "rewind", "mlflow", "serving", "drills", "backup", "monitor")
-DRILLS_KEY = ("ml-system", "drills")
-_OBJECTS_USER = "ml-system"
+# What whoever runs drills shows: an API key, passwords of the database, keys of the object store.
+DRILLS = ("monitoring", "drills")
+DRILLS_ROLES = ("drills", "backup")
+# Of k8s/base/objects/accounts.json: who has the keys of which account of the object store, as a file of the AWS tools. The others
+# have theirs in a Secret that holds more.
+ACCOUNTS = ("ml-api", "ml-training", "mlflow", "pgbackrest", "restore", "drills", "velero")
+_CREDENTIALS = {
+    "ml-api": ("ml-system", "ml-objects"), "ml-training": ("ml-system", "ml-training-objects"),
+    "mlflow": ("data", "mlflow-objects"), "velero": ("data", "velero-objects"),
+}  # fmt: skip
+_ROOT = "ml-system"
 _MEMBERS = "postgres-members.data.svc"
 # Each server: in which Secret, and by which names it is asked.
 _SERVERS = {
@@ -53,7 +62,7 @@ def drills_key(objects: Iterable[Mapping[str, Any]]) -> str:
         KeyError: it is not among these Secrets.
     """
     have = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in objects}
-    return decoded(have[DRILLS_KEY])["api-key"]
+    return decoded(have[DRILLS])["api-key"]
 
 
 def _passwords(have: Values) -> Values:
@@ -61,23 +70,29 @@ def _passwords(have: Values) -> Values:
         return have.get((place, name), {}).get(key) or secrets.token_urlsafe(24)
 
     passwords = {role: kept("data", "postgres-passwords", role) for role in ROLES}
-    store = {"access-key": _OBJECTS_USER, "secret-key": kept("data", "minio", "secret-key")}
-    # One account for all: the store's own are made by its own interface, which is not S3.
-    credentials = {
-        "credentials": f"[default]\naws_access_key_id = {store['access-key']}\naws_secret_access_key = {store['secret-key']}\n"
-    }
-    key = kept(*DRILLS_KEY, "api-key")
+    accounts = {account: kept("data", "object-accounts", account) for account in ACCOUNTS}
+    cipher = {"cipher-pass": kept("data", "pgbackrest", "cipher-pass")}
+    key = kept(*DRILLS, "api-key")
     keys = {"keys": [{"name": "drills", "sha256": hashlib.sha256(key.encode()).hexdigest()}]}
     return {
-        DRILLS_KEY: {"api-key": key},
+        DRILLS: {"api-key": key, **{role: passwords[role] for role in DRILLS_ROLES}, **_keys("drills", accounts["drills"])},
         ("ml-system", "ml-api-keys"): {"api-keys.json": json.dumps(keys)},
         ("ml-system", "ml-database"): {"serving": passwords["serving"]},
-        ("ml-system", "ml-objects"): credentials,
         ("data", "postgres-passwords"): passwords,
-        ("data", "pgbackrest"): {**store, "cipher-pass": kept("data", "pgbackrest", "cipher-pass")},
-        ("data", "minio"): store,
-        ("data", "mlflow-objects"): credentials,
+        ("data", "object-accounts"): accounts,
+        ("data", "minio"): _keys(_ROOT, kept("data", "minio", "secret-key")),
+        ("data", "pgbackrest"): {**_keys("pgbackrest", accounts["pgbackrest"]), **cipher},
+        ("data", "restore"): {**_keys("restore", accounts["restore"]), **cipher},
+        **{place: {"credentials": _credentials(account, accounts[account])} for account, place in _CREDENTIALS.items()},
     }
+
+
+def _keys(account: str, secret: str) -> dict[str, str]:
+    return {"access-key": account, "secret-key": secret}
+
+
+def _credentials(account: str, secret: str) -> str:
+    return f"[default]\naws_access_key_id = {account}\naws_secret_access_key = {secret}\n"
 
 
 def _certificates(have: Values) -> Values:

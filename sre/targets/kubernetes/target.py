@@ -17,7 +17,7 @@ from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import VolumeBackups
 from sre.targets.base import Capability, Nodes, Removal
 from sre.targets.kubernetes import edge, nodes, place, secrets, slots, velero
-from sre.targets.kubernetes.access import Access
+from sre.targets.kubernetes.access import SECRET, Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import KubernetesDatabase
 from sre.targets.kubernetes.forward import Forward
@@ -41,7 +41,6 @@ _SERVERS = {
     "prometheus": ("monitoring", 9090), "alertmanager": ("monitoring", 9093), "mlflow": ("data", 5000), "minio": ("data", 9000),
 }  # fmt: skip
 _WATCHED = ("prometheus", "alertmanager", "mlflow")
-_OBJECTS_SECRET = "/api/v1/namespaces/data/secrets/minio"  # noqa: S105 - where it is
 # Sends a signal to the container's own process from inside: the one that no process of the pod began, and the oldest such, since
 # this command is another. The first process of a namespace is out of reach: the kernel drops what its own send it.
 _SIGNAL = r"""
@@ -208,11 +207,12 @@ class KubernetesTarget:
             readiness.close()
 
     @contextmanager
-    def watched(self, ingress: str | None = None) -> Iterator[Endpoints]:
+    def watched(self, ingress: str | None = None, ingress_ca: Path | None = None) -> Iterator[Endpoints]:
         """Where users and observers reach the system, as long as the context lasts.
 
         Args:
             ingress: base URL of the edge; found from the cluster when None.
+            ingress_ca: certificates to verify it with; the system's own authority when None.
 
         Raises:
             TargetUnavailable: the edge has no address, or the database no passwords.
@@ -223,8 +223,8 @@ class KubernetesTarget:
             access = Access(self.api, self.place)
             opened.callback(access.close)
             endpoints = Endpoints(
-                ingress=base, ca_file=self.place.ca_file, api_key_file=self.place.api_key_file, bodies=self.place.bodies,
-                database=access.dsn("backup", "predictions"), passfile=access.passfile, **urls,
+                ingress=base, ca_file=ingress_ca or self.place.ca_file, api_key_file=self.place.api_key_file,
+                bodies=self.place.bodies, database=access.dsn("backup", "predictions"), passfile=access.passfile, **urls,
             )  # fmt: skip
             self._reached = access, endpoints
             opened.callback(setattr, self, "_reached", None)
@@ -253,7 +253,7 @@ class KubernetesTarget:
         Raises:
             TargetUnavailable: the account's keys cannot be read from their Secret.
         """
-        keys = secrets.decoded(self.api.get(_OBJECTS_SECRET))
+        keys = secrets.decoded(self.api.get(SECRET))
         with closing(Forward(partial(self._to, "minio"))) as forward:
             # Its certificate has this name.
             yield S3(f"https://localhost:{forward.port}", self.place.ca_file, keys["access-key"], keys["secret-key"])

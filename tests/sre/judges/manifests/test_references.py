@@ -91,19 +91,8 @@ BREAKS: dict[str, list[Callable[[System], object]]] = {
         lambda s: s["Namespace", "data"]["metadata"].pop("labels"),
     ],
     "use-namespace": [lambda s: s["Service", "web"]["metadata"].pop("namespace")],
-    "wildcard-in-rules": [
-        lambda s: s["Role", "web"]["rules"][0].update(verbs=["*"]),
-        lambda s: s["Role", "web"]["rules"][0].update(resources=["secrets"]),
-        lambda s: s["Role", "web"]["rules"][0].update(verbs=["create"]),
-    ],
-    "cluster-admin-role-binding": [lambda s: s["RoleBinding", "web"]["roleRef"].update(kind="ClusterRole", name="cluster-admin")],
     "committed-secret": [lambda s: s.add(_SECRET)],
     "duplicate-object": [lambda s: s["ServiceAccount", "web"].update(kind="Service")],
-    "backup-schedule": [
-        lambda s: s["Schedule", "velero/ml-daily"]["spec"].update(paused=True),
-        lambda s: s["Schedule", "velero/ml-daily"]["spec"]["template"].pop("defaultVolumesToFsBackup"),
-        lambda s: s["Schedule", "velero/ml-daily"]["spec"]["template"]["includedNamespaces"].remove("data"),
-    ],
 }
 
 

@@ -26,7 +26,8 @@ class Served(ThreadingHTTPServer):
     """Answers with what `objects` holds at a path: an object, a list of them in turn, of which the last stays, or a status; with
     the bytes that `raw` holds first of all.
 
-    What is changed is answered the same way, and noted in `changes` as method, path, kind of content, and content.
+    What is changed is answered the same way, and noted in `changes` as method, path, kind of content, and content. Who asked is
+    noted in `authorizations`, where a header says so.
     """
 
     daemon_threads = True
@@ -36,6 +37,7 @@ class Served(ThreadingHTTPServer):
         self.objects: dict[str, Any] = {}
         self.changes: list[tuple[str, str, str | None, Any]] = []
         self.raw: dict[str, bytes] = {}
+        self.authorizations: list[str] = []
 
     def answer(self, path: str) -> tuple[int, Any]:
         found = self.objects.get(path, 404)
@@ -48,6 +50,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: Served
 
     def do_GET(self) -> None:
+        if who := self.headers.get("Authorization"):
+            self.server.authorizations.append(who)
         raw = self.server.raw.get(self.path)
         status, body = self.server.answer(self.path) if raw is None else (200, None)
         self.send_response(status)

@@ -7,17 +7,15 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from sre.errors import TargetUnavailable
-from sre.targets.kubernetes.access import Access
+from sre.targets.kubernetes.access import SECRET, Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
 from tests.sre.targets.kubernetes.conftest import Served
 
-SECRET = "/api/v1/namespaces/data/secrets/postgres-passwords"
-
 
 @pytest.fixture
 def access(served: Served, place: Place, api: Api) -> Iterator[Access]:
-    words = {"drills": "one", "backup": "t:w\\o", "postgres": "not for drills"}
+    words = {"drills": "one", "backup": "t:w\\o", "api-key": "of the edge"}
     served.objects[SECRET] = {"data": {role: base64.b64encode(word.encode()).decode() for role, word in words.items()}}
     made = Access(api, place)
     yield made

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sre.errors import CannotRun, StepFailed, UsageError
+from sre.config import PROJECT
+from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.targets.kubernetes import deploy
 from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.place import Place, read
 from sre.targets.simulation import VirtualClock
 from tests.sre.targets.kubernetes.conftest import Served
 
@@ -125,3 +128,47 @@ def test_an_unknown_overlay_is_named_before_anything_is_changed(api: Api, tmp_pa
     with pytest.raises(UsageError, match="overlay 'other' does not exist; there are dev, prod, staging"):
         deploy.up(where, tmp_path, api, lambda _: None)
     assert not where.folder.exists()
+
+
+def _secret(namespace: str, name: str, **values: str) -> dict[str, Any]:
+    data = {
+        key.replace("_", "-").replace("ca-crt", "ca.crt"): base64.b64encode(value.encode()).decode()
+        for key, value in values.items()
+    }
+    return {"metadata": {"namespace": namespace, "name": name}, "data": data}
+
+
+def test_a_system_that_runs_is_joined_and_nothing_of_it_changed(api: Api, served: Served, place: Place) -> None:
+    shutil.rmtree(place.folder)
+    with pytest.raises(TargetUnavailable, match="has nothing at /api/v1/namespaces/monitoring/secrets/drills"):
+        deploy.join(place, api)
+    assert not place.folder.exists()
+    served.objects |= {
+        "/api/v1/namespaces/monitoring/secrets/drills": _secret("monitoring", "drills", api_key="k"),
+        "/api/v1/namespaces/monitoring/secrets/authority": _secret("monitoring", "authority", ca_crt="pem"),
+    }
+    deploy.join(place, api)
+    assert (place.api_key_file.read_text(), place.ca_file.read_text()) == ("k", "pem")
+    assert place.api_key_file.stat().st_mode & 0o777 == 0o600
+    assert read(place.home) == place
+    assert any(place.bodies.rglob("*.jpg"))
+    assert served.changes == []
+
+
+def test_a_pod_joins_with_its_own_account(served: Served, tmp_path: Path) -> None:
+    text = (PROJECT / "k8s" / "components" / "fault-drills" / "kubeconfig").read_text(encoding="utf-8")
+    (tmp_path / "token").write_text("of the pod")
+    (tmp_path / "ca.crt").write_text("")
+    mounted, file = "/var/run/secrets/kubernetes.io/serviceaccount", tmp_path / "kubeconfig"
+    assert text.count(mounted) == 2
+    file.write_text(
+        text.replace(mounted, str(tmp_path)).replace("https://kubernetes.default.svc", f"http://127.0.0.1:{served.server_port}")
+    )
+    served.objects["/version"] = {"gitVersion": "v1.36.0"}
+    for context in ("staging", "prod"):
+        pod = Api(str(file), context)
+        assert pod.get("/version") == {"gitVersion": "v1.36.0"}
+        assert pod.context == context
+    assert served.authorizations == ["Bearer of the pod"] * 2
+    with pytest.raises(UsageError, match="add --yes-i-mean prod"):
+        deploy.check_context(pod.context, None)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from sre.config import PROJECT
 from sre.targets.kubernetes import secrets
 
 
@@ -26,24 +27,44 @@ def values(objects: tuple[dict[str, Any], ...], place: str, name: str) -> dict[s
 
 
 def test_every_password_is_another(made: tuple[dict[str, Any], ...]) -> None:
-    passwords = values(made, "data", "postgres-passwords")
+    passwords, accounts = values(made, "data", "postgres-passwords"), values(made, "data", "object-accounts")
     assert set(passwords) == set(secrets.ROLES)
     others = [
         values(made, "data", "minio")["secret-key"],
         values(made, "data", "pgbackrest")["cipher-pass"],
         secrets.drills_key(made),
     ]
-    assert len({*passwords.values(), *others}) == len(secrets.ROLES) + 3
+    assert len({*passwords.values(), *accounts.values(), *others}) == len(passwords) + len(accounts) + 3
 
 
 def test_both_ends_are_told_the_same(made: tuple[dict[str, Any], ...]) -> None:
     assert values(made, "ml-system", "ml-database")["serving"] == values(made, "data", "postgres-passwords")["serving"]
-    store = values(made, "data", "minio")
-    assert store.items() <= values(made, "data", "pgbackrest").items()
-    for place, name in (("ml-system", "ml-objects"), ("data", "mlflow-objects")):
-        assert store["secret-key"] in values(made, place, name)["credentials"]
+    drills = values(made, *secrets.DRILLS)
+    assert {role: drills[role] for role in secrets.DRILLS_ROLES}.items() <= values(made, "data", "postgres-passwords").items()
+    assert values(made, "data", "restore")["cipher-pass"] == values(made, "data", "pgbackrest")["cipher-pass"]
     keys = json.loads(values(made, "ml-system", "ml-api-keys")["api-keys.json"])["keys"]
     assert keys == [{"name": "drills", "sha256": hashlib.sha256(secrets.drills_key(made).encode()).hexdigest()}]
+
+
+def test_each_secret_holds_the_keys_of_one_account_and_the_store_knows_it(made: tuple[dict[str, Any], ...]) -> None:
+    accounts = values(made, "data", "object-accounts")
+    grants = json.loads((PROJECT / "k8s" / "base" / "objects" / "accounts.json").read_text(encoding="utf-8"))["accounts"]
+    assert set(accounts) == set(grants)
+    holders: dict[tuple[str, str], set[str]] = {}
+    for one in made:
+        place = (one["metadata"]["namespace"], one["metadata"]["name"])
+        if place != ("data", "object-accounts"):
+            text = "\n".join(values(made, *place).values())
+            holders[place] = {account for account, secret in accounts.items() if secret in text}
+    assert all(len(found) <= 1 for found in holders.values())
+    assert {account for found in holders.values() for account in found} == set(accounts)
+    root = values(made, "data", "minio")["secret-key"]
+    others = [one for one in made if one["metadata"]["name"] != "minio"]
+    assert not [one for one in others if root in "\n".join(values((one,), *_place(one)).values())]
+
+
+def _place(one: dict[str, Any]) -> tuple[str, str]:
+    return one["metadata"]["namespace"], one["metadata"]["name"]
 
 
 def test_what_is_there_is_kept(made: tuple[dict[str, Any], ...]) -> None:

@@ -18,6 +18,7 @@ from sre.readings import Replica, Scale
 from sre.targets.base import Capability
 from sre.targets.certificates import Authority
 from sre.targets.kubernetes import target
+from sre.targets.kubernetes.access import SECRET
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.router import MARK
@@ -30,7 +31,6 @@ from tests.sre.targets.kubernetes.objects import pod
 DEPLOYMENT = "/apis/apps/v1/namespaces/ml-system/deployments/ml-api"
 PODS = "/api/v1/namespaces/ml-system/pods?labelSelector=app.kubernetes.io%2Fname%3Dml-api%2Ctrack%3Dstable"
 ROUTE = "/apis/gateway.networking.k8s.io/v1/namespaces/ml-system/httproutes/ml-api"
-PASSWORDS = "/api/v1/namespaces/data/secrets/postgres-passwords"
 READY_WITHIN_S = 90.0
 
 
@@ -86,10 +86,10 @@ def test_canary_and_control_can_be_hurt_while_they_are_there(system: KubernetesT
 
 
 def test_the_object_store_is_reached_with_the_keys_of_its_secret(system: KubernetesTarget, served: Served) -> None:
-    with pytest.raises(TargetUnavailable, match="has nothing at /api/v1/namespaces/data/secrets/minio"), system.objects():
+    with pytest.raises(TargetUnavailable, match=f"has nothing at {SECRET}"), system.objects():
         pass
     keys = {key: base64.b64encode(b"x").decode() for key in ("access-key", "secret-key")}
-    served.objects["/api/v1/namespaces/data/secrets/minio"] = {"data": keys}
+    served.objects[SECRET] = {"data": keys}
     system.place.ca_file.write_bytes(Authority("tests", timedelta(days=1)).pem)
     # No pod of it runs, so its port leads nowhere.
     with system.objects() as objects, pytest.raises(StepFailed, match=r"object b/k of https://localhost:.* cannot be read"):
@@ -180,9 +180,9 @@ def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarge
     listeners = [{"name": "http", "protocol": "HTTP", "port": 80}]
     gateway = {"spec": {"listeners": listeners}, "status": {"addresses": [{"value": "10.80.0.64"}]}}
     served.objects |= {ROUTE: route, "/apis/gateway.networking.k8s.io/v1/namespaces/e/gateways/edge": gateway}
-    with pytest.raises(TargetUnavailable, match=f"has nothing at {PASSWORDS}"), system.watched():
+    with pytest.raises(TargetUnavailable, match=f"has nothing at {SECRET}"), system.watched():
         pass
-    served.objects[PASSWORDS] = {"data": {"drills": "YTpi", "backup": "Yw=="}}
+    served.objects[SECRET] = {"data": {"drills": "YTpi", "backup": "Yw=="}}
     with system.watched() as endpoints:
         assert system.reached()[1] == endpoints
         assert endpoints.passfile.read_text() == "*:*:*:drills:a\\:b\n*:*:*:backup:c\n"
