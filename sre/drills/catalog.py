@@ -26,12 +26,14 @@ from sre.drills.database_faults import (
     DatabaseSwitchover,
     DatabaseVolumeLost,
 )
+from sre.drills.network_policy import NetworkPolicy
 from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodRecovery
 from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
 from sre.drills.scale_out import ScaleOut
+from sre.drills.secrets_rotation import SecretsRotation
 from sre.drills.training import Training
 from sre.drills.velero import VeleroRestore
 from sre.errors import UsageError
@@ -41,7 +43,7 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
-        ScaleOut, RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
+        ScaleOut, RollingUpdate, NetworkPolicy, SecretsRotation, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
