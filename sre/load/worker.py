@@ -58,6 +58,8 @@ class LocustLoad:
         """
         if self._keys is None:
             raise StepFailed("this load shows the key of all drills; begin one with a key of its own to change that")
+        if not self.running():
+            raise StepFailed("the load has ended, so nobody is left to show a key")
         following = self._keys / f"{_KEY}{NEXT}"
         # Under its name only once it is whole.
         _write_key(self._keys / "fresh", key).rename(following)

@@ -159,8 +159,9 @@ class KubernetesNetwork:
         yield _Server(ways.ELSEWHERE, stranger["metadata"]["name"], stranger["status"]["podIP"], _PORT)
 
     def _asked(self, probe: Mapping[str, Any], servers: Sequence[_Server]) -> list[Try]:
-        # A pod reaches itself and its own node whatever policies say.
-        mine = [one for one in servers if probe["metadata"]["name"] != one.at and probe["spec"]["nodeName"] != one.node]
+        # A pod reaches itself and its own node whatever policies say; who has no policy shows that somebody listens there.
+        own = {probe["metadata"]["name"]} | (set() if _role(probe) == ways.STRANGER else {probe["spec"]["nodeName"]})
+        mine = [one for one in servers if not own & {one.at, one.node}]
         script = ["python", "-I", "-c", _ASK, json.dumps([(one.address, one.port) for one in mine])]
         place, name = probe["metadata"]["namespace"], probe["metadata"]["name"]
         ended = self._api.run(place, name, _CONTAINER, script, within_s=ASKED_WITHIN_S)
