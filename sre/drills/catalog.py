@@ -51,9 +51,10 @@ DRILLS: dict[str, type[Drill]] = {
     )
 }  # fmt: skip
 
-# One of each kind: together they judge every promise, in minutes, as far as a target can. Other faults are drills of their own.
+# One of each kind: together they judge every promise, in minutes, as far as a target can. Other faults are drills of their own,
+# as is a rotation, which mostly waits for kubelets.
 GAME_DAY: tuple[type[Drill], ...] = (
-    Training, PeakLoad, PodRecovery, Alerting, ScaleOut, RollingUpdate, NodeRecovery,
+    Training, PeakLoad, PodRecovery, Alerting, ScaleOut, RollingUpdate, NetworkPolicy, NodeRecovery,
     DatabaseRecovery, CanaryWrongClasses, Restore,
 )  # fmt: skip
 

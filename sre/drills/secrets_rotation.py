@@ -1,8 +1,8 @@
 """`secrets-rotation`: under load a user's API key is replaced by another, as its holder would do it.
 
 The new key is listed beside the old one, clients move to it, the old one is taken out. The user is one of the drill's own, so
-nobody else's key is touched, and the undo, to take that user off the list, needs no key. Both keys live in memory and in a private
-file of the load generator; facts and ledger hold neither.
+nobody else's key is touched, and the undo, to take that user off the list, needs no key. Both keys live in memory and in a file
+of the load generator that nobody else can read; facts and ledger hold neither.
 """
 
 from __future__ import annotations

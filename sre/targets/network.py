@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from sre.judges.manifests import ways
+from sre.judges.manifests.flows import Flow
 from sre.judges.network import OPEN
 from sre.readings import Try
 
@@ -91,7 +92,7 @@ class MemoryNetwork:
         return f"{len(self._roles)} probes" if self._roles else ""
 
     def _answer(self, role: str, to: str, port: int) -> str:
-        way = ways.Flow(role, to, port)
+        way = Flow(role, to, port)
         may = ways.may(way) or (role == ways.STRANGER and to.startswith(f"{ways.BEYOND}/")) or way in self._behaviour.ways_opened
         silent = to == ways.METADATA or to in self._behaviour.servers_silent or way in self._behaviour.ways_closed
         return OPEN if may and not silent else "Connection refused"

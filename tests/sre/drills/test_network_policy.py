@@ -42,10 +42,12 @@ SABOTAGE: list[tuple[str, Behaviour, ExitCode, str]] = [
      "ml-system/ml-api reaches beyond/api-server"),
     ("stranger let in", Behaviour(ways_opened=(("default/guest", "data/minio", 9000),)), ExitCode.BROKEN,
      "default/guest reaches data/minio"),
-    ("names", Behaviour(ways_closed=(("data/mlflow", "beyond/dns", 53),)), ExitCode.BROKEN, "data/mlflow does not reach beyond/dns"),
+    ("names", Behaviour(ways_closed=(("data/mlflow", "beyond/dns", 53),)), ExitCode.BROKEN,
+     "data/mlflow does not reach beyond/dns"),
     ("nobody listens", Behaviour(servers_silent=("data/minio",)), ExitCode.INCONCLUSIVE,
      "nobody is known to listen at minio-0 port 9000, so that it refuses proves nothing"),
-    ("no probe", Behaviour(probes_start=False), ExitCode.CANNOT_RUN, "every probe to run not within 90 s (last seen: no probe runs)"),
+    ("no probe", Behaviour(probes_start=False), ExitCode.CANNOT_RUN,
+     "every probe to run not within 90 s (last seen: no probe runs)"),
 ]  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_clients_that_keep_the_old_key_fail(run_drills: RunDrills) -> None:
     class Forgetful(SecretsRotation):
         def recover(self, context: Context) -> str:
             assert context.load is not None
-            context.load.show = lambda _: None  # type: ignore[method-assign]
+            context.load.show = lambda key: None  # type: ignore[method-assign]
             return super().recover(context)
 
     ran = run_drills(Forgetful())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sre.judges.manifests import ways
+from sre.judges.manifests.objects import Finding
 from sre.judges.network import compare
 from sre.readings import Try
 
@@ -38,7 +39,7 @@ def test_one_pod_of_a_server_that_lets_a_stranger_in_is_enough() -> None:
 def test_a_way_that_should_be_open_is_closed_only_where_somebody_listens(listening: list[tuple[str, int]]) -> None:
     found = compare([BUCKETS], [tried(BUCKETS, answer=REFUSED)], listening)
     if listening:
-        assert found.findings == (("way-closed", BUCKETS, f"does not reach data/minio at port 9000 (minio-0): {REFUSED}"),)
+        assert found.findings == (Finding("way-closed", BUCKETS, f"does not reach data/minio at port 9000 (minio-0): {REFUSED}"),)
         assert found.doubts == ()
     else:
         assert found.findings == ()
@@ -68,7 +69,7 @@ def test_beyond_the_workloads_silence_is_no_doubt_and_guests_are_not_judged() ->
     metadata, node = (ways.METADATA, "169.254.169.254", 80), (ways.NODE, "node1", 10250)
     tries = [tried(BUCKETS), tried(BUCKETS, metadata, "no answer"), tried(BUCKETS, node, "no answer"), tried(ways.STRANGER, node)]
     found = compare([BUCKETS], tries, [])
-    assert found.findings == found.doubts == ()
+    assert (found.findings, found.doubts) == ((), ())
     assert found.unproven == ("nobody is known to listen at 169.254.169.254 port 80, so that it refuses proves nothing",)
     (finding,) = compare([BUCKETS], [tried(BUCKETS), tried(BUCKETS, node), tried(ways.STRANGER, node)], []).findings
     assert finding.what == "reaches beyond/node at port 10250 (node1), and should not"

@@ -19,7 +19,7 @@ from sre.targets.kubernetes.keys import KubernetesKeys
 from sre.targets.kubernetes.slots import Slot
 from tests.sre.targets.kubernetes.conftest import Served
 
-SECRET = "/api/v1/namespaces/ml-system/secrets/ml-api-keys"  # noqa: S105 - where it is
+SECRET = "/api/v1/namespaces/ml-system/secrets/ml-api-keys"
 OTHER = {"name": "drills", "sha256": "0" * 64}
 
 
@@ -73,7 +73,7 @@ def test_a_holder_is_listed_beside_the_others_as_the_list_was_read(served: Serve
 
 def test_a_change_by_somebody_else_is_not_overwritten(served: Served, api: Api) -> None:
     served.objects[SECRET] = [secret(OTHER), 409]
-    with pytest.raises(StepFailed, match="refused PATCH .*: 409"):
+    with pytest.raises(StepFailed, match=r"refused PATCH .*: 409"):
         keys_of(api).grant("mine", ["a"])
 
 

@@ -1,19 +1,26 @@
-"""Probes as they are asked for; what they are answered is shown on the real cluster, in tests/manifests/test_cluster.py."""
+"""Probes as they are asked for; and on the real cluster, where there is one, what they are answered."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from sre.clock import Clock
 from sre.errors import CannotRun, StepFailed
 from sre.judges.manifests import ways
 from sre.judges.manifests.objects import Manifests, parsed
+from sre.judges.network import Comparison, compare
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.network import LABEL, KubernetesNetwork, listeners
+from sre.targets.kubernetes.target import KubernetesTarget
+from tests.cluster import Cluster
 from tests.manifests import overlays, schemas
 from tests.sre.targets.kubernetes.conftest import Served
 
+_SETTLED_WITHIN_S = 120
 PROBES = f"/api/v1/pods?labelSelector={LABEL}"
 IMAGE = "registry/api:1"
 
@@ -140,3 +147,71 @@ def test_a_probe_that_cannot_ask_is_no_answer(served: Served, api: Api) -> None:
     served.objects["/api/v1/nodes"] = {"items": []}
     with pytest.raises(StepFailed, match="cannot be run in probe"):
         network(api).tries()
+
+
+Probed = tuple[KubernetesNetwork, tuple[str, ...]]
+
+
+@pytest.fixture
+def probed(system_on_cluster: KubernetesTarget) -> Iterator[Probed]:
+    """Probes that run beside the system, and whose clothes they wear."""
+    network, clock = system_on_cluster.network, system_on_cluster.clock
+    roles = network.begin()
+    try:
+        _until(clock, lambda: network.waiting() == "")
+        yield network, roles
+    finally:
+        network.end()
+        _until(clock, lambda: network.left() == "")
+
+
+def _until(clock: Clock, condition: Callable[[], bool]) -> None:
+    deadline = clock.now() + _SETTLED_WITHIN_S
+    while not condition():
+        assert clock.now() < deadline
+        clock.sleep(2.0)
+
+
+def _compared(probed: Probed) -> Comparison:
+    network, roles = probed
+    return compare(roles, network.tries(), network.listening())
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_the_cluster_lets_through_what_is_listed_and_nothing_else(system_on_cluster: KubernetesTarget, probed: Probed) -> None:
+    _until(system_on_cluster.clock, lambda: not _compared(probed).findings)
+    found = _compared(probed)
+    assert (found.findings, found.doubts) == ((), ())
+    assert found.ways > 100
+    assert all("169.254.169.254" in one for one in found.unproven)
+
+
+_ALLOW_ALL = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "sabotage", "namespace": "data"},
+    "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]},
+}
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_a_policy_that_allows_all_is_found_and_so_is_one_that_is_gone(
+    cluster: Cluster, system_on_cluster: KubernetesTarget, probed: Probed
+) -> None:
+    clock = system_on_cluster.clock
+    try:
+        cluster.run("apply", "-f", "-", text=json.dumps(_ALLOW_ALL))
+        _until(clock, lambda: ("way-open", "default/guest") in {one[:2] for one in _compared(probed).findings})
+    finally:
+        cluster.run("delete", "networkpolicy", "sabotage", "-n", "data", "--ignore-not-found")
+    migrate = next(
+        one for one in overlays.fresh("dev") if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "migrate"
+    )
+    try:
+        cluster.run("delete", "networkpolicy", "migrate", "-n", "ml-system")
+        _until(clock, lambda: ("way-closed", "ml-system/migrate") in {one[:2] for one in _compared(probed).findings})
+    finally:
+        cluster.run("apply", "--server-side", "--field-manager=sre", "-f", "-", text=json.dumps(migrate))
+    _until(clock, lambda: not _compared(probed).findings)
