@@ -95,19 +95,22 @@ class LocustLoad:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._fail(f"did not end within {seconds:.0f} s ({self.progress()})")
-        finally:
-            if self._keys is not None:
-                shutil.rmtree(self._keys, ignore_errors=True)
+        self._forget_keys()
         if not (self._folder / HEADER_NAME).exists():
             self._fail("died without a recording")
 
     def _fail(self, what: str) -> None:
         self._process.kill()
         self._process.wait()
+        self._forget_keys()
         log = self._folder / LOG_NAME
         # Locust ends with two tables, empty here, that would push the reason out of sight.
         words = log.read_text(encoding="utf-8", errors="replace").partition("\nType ")[0].strip()[-_LAST_WORDS:]
         raise StepFailed(f"the load generator {what}; last words: {words or 'none'}; see {log}")
+
+    def _forget_keys(self) -> None:
+        if self._keys is not None:
+            shutil.rmtree(self._keys, ignore_errors=True)
 
     def _count_new_records(self) -> None:
         with (self._folder / RECORDS_NAME).open("rb") as file:
