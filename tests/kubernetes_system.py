@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sre.config import Settings
 from sre.targets.kubernetes import deploy
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
@@ -18,6 +19,6 @@ def system_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
     """The overlay `dev` on the test cluster, left there: applying it again changes nothing."""
     api = Api(str(cluster.kubeconfig), None)
     where = Place(tmp_path_factory.mktemp("home"), str(cluster.kubeconfig), api.context, "dev")
-    system = deploy.up(where, cluster.kubectl.parent, api, lambda _: None)
+    system = deploy.up(where, Settings().tools, api, lambda _: None)
     yield system
     system.close()

@@ -29,7 +29,7 @@ from sre.drills.database_faults import (
 from sre.drills.network_policy import NetworkPolicy
 from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
-from sre.drills.pod_recovery import PodRecovery
+from sre.drills.pod_recovery import PodDeleted, PodEvicted, PodRecovery, ZoneKilled
 from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
 from sre.drills.scale_out import ScaleOut
@@ -43,7 +43,8 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
-        ScaleOut, RollingUpdate, NetworkPolicy, SecretsRotation, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
+        PodDeleted, PodEvicted, ZoneKilled, ScaleOut, RollingUpdate, NetworkPolicy, SecretsRotation,
+        NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,

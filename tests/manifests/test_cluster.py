@@ -11,7 +11,7 @@ from tests.cluster import Cluster
 from tests.manifests import overlays
 from tests.manifests.generated import OVERLAYS
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

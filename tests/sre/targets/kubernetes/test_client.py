@@ -80,6 +80,7 @@ def test_an_unknown_context_is_named(kubeconfig: str) -> None:
         Api(kubeconfig, "other")
 
 
+@pytest.mark.cluster
 def test_a_command_on_the_real_cluster_ends_with_its_own_status(cluster: Cluster, stand_in: str) -> None:
     api = Api(str(cluster.kubeconfig), None)
     pod = api.get(f"/api/v1/namespaces/{stand_in}/pods")["items"][0]["metadata"]["name"]
