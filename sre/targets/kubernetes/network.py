@@ -111,7 +111,7 @@ class KubernetesNetwork:
             return tuple(one for found in pool.map(lambda probe: self._asked(probe, servers), probes) for one in found)
 
     def listening(self) -> tuple[tuple[str, int], ...]:
-        """By /proc/net/tcp of each server's pod."""
+        """By /proc/net/tcp of each server's pod; an image without `cat` is taken at its node's word, which asks for readiness."""
         pods = {pod["metadata"]["name"]: pod for one in self._workloads if one.ports for pod in self._pods(one)}
         pods |= {pod["metadata"]["name"]: pod for pod in self._probes()}
         with ThreadPoolExecutor(POOL) as pool:
@@ -177,8 +177,8 @@ class KubernetesNetwork:
                 pod["metadata"]["namespace"], pod["metadata"]["name"], container, ["cat", "/proc/net/tcp", "/proc/net/tcp6"]
             )
         except StepFailed:
-            return frozenset()
-        return listeners(ended.output)
+            return answering(pod)
+        return listeners(ended.output) or answering(pod)
 
 
 def listeners(table: str) -> frozenset[int]:
@@ -186,6 +186,19 @@ def listeners(table: str) -> frozenset[int]:
     rows = [line.split() for line in table.splitlines()]
     local = [row[1].split(":") for row in rows if len(row) > 3 and row[3] == _LISTENS]
     return frozenset(int(port, 16) for address, port in local if address not in _LOOPBACK)
+
+
+def answering(pod: Mapping[str, Any]) -> frozenset[int]:
+    """The ports at which a pod's node asks its containers whether they are ready, of those that are."""
+    ready = {one["name"] for one in pod["status"].get("containerStatuses", ()) if one.get("ready")}
+    found = set()
+    for container in pod["spec"]["containers"]:
+        asked = container.get("readinessProbe", {})
+        port = (asked.get("httpGet") or asked.get("tcpSocket") or {}).get("port")
+        named = {one.get("name"): one["containerPort"] for one in container.get("ports", ())}
+        if port is not None and container["name"] in ready:
+            found.add(int(named.get(port, port)))
+    return frozenset(found)
 
 
 def _workload_probe(workload: Workload, image: str, ports: Sequence[int]) -> dict[str, Any]:

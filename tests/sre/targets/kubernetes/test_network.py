@@ -14,7 +14,7 @@ from sre.judges.manifests import ways
 from sre.judges.manifests.objects import Manifests, parsed
 from sre.judges.network import Comparison, compare
 from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.network import LABEL, KubernetesNetwork, listeners
+from sre.targets.kubernetes.network import LABEL, KubernetesNetwork, answering, listeners
 from sre.targets.kubernetes.target import KubernetesTarget
 from tests.cluster import Cluster
 from tests.manifests import overlays, schemas
@@ -135,6 +135,22 @@ cat: /proc/net/tcp6: No such file or directory
 def test_only_who_listens_to_others_counts() -> None:
     assert listeners(TABLE) == {5432, 9090}
     assert listeners("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("asked", "ready", "ports"),
+    [
+        ({"httpGet": {"port": "https", "path": "/"}}, True, {9000}),
+        ({"tcpSocket": {"port": 9001}}, True, {9001}),
+        ({"httpGet": {"port": "https"}}, False, set()),
+        ({"exec": {"command": ["true"]}}, True, set()),
+        ({}, True, set()),
+    ],
+)
+def test_a_node_that_asks_for_readiness_knows_that_somebody_answers(asked: dict[str, Any], ready: bool, ports: set[int]) -> None:  # noqa: FBT001
+    container = {"name": "minio", "ports": [{"name": "https", "containerPort": 9000}], "readinessProbe": asked}
+    status = {"containerStatuses": [{"name": "minio", "ready": ready}, {"name": "other", "ready": True}]}
+    assert answering({"spec": {"containers": [container]}, "status": status}) == ports
 
 
 def test_a_probe_that_cannot_ask_is_no_answer(served: Served, api: Api) -> None:
