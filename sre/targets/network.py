@@ -70,7 +70,8 @@ class MemoryNetwork:
 
     def tries(self) -> tuple[Try, ...]:
         """As the table has it."""
-        servers = sorted({to for found in ways.WAYS.values() for to in found} | {("monitoring/prometheus", 9090)})
+        outside = {(to, port) for _, to, port in ways.OUTSIDE}
+        servers = sorted({to for found in ways.WAYS.values() for to in found} | outside | {("monitoring/prometheus", 9090)})
         beyond = [(ways.DNS, 53), (ways.API_SERVER, 443), (ways.METADATA, 80), (ways.NODE, 10250), (ways.ELSEWHERE, 8080)]
         return tuple(
             Try(role, to, _pod(to), port, self._answer(role, to, port))

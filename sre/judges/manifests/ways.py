@@ -12,6 +12,7 @@ _TRAINING = (_MLFLOW, _MINIO)
 # Whoever opens another one adds it here. `ml-training-first` is there in dev only.
 WAYS: Mapping[str, tuple[tuple[str, int], ...]] = {
     **{f"ml-system/{arm}": (_POSTGRES, _MLFLOW, _MINIO) for arm in _ARMS},
+    "ml-system/ml-api-arms": tuple((f"ml-system/{arm}", 5000) for arm in _ARMS),
     "ml-system/migrate": (_POSTGRES,),
     "ml-system/ml-training": _TRAINING,
     "ml-system/ml-training-first": _TRAINING,
@@ -26,8 +27,11 @@ WAYS: Mapping[str, tuple[tuple[str, int], ...]] = {
     ),
 }  # fmt: skip
 # Of the namespaces outside: the proxies of the edge, and the backups.
+_EDGES = ("projectcontour", "ingress-nginx")
 OUTSIDE: frozenset[tuple[str, str, int]] = frozenset({
-    *((edge, f"ml-system/{arm}", 5000) for edge in ("projectcontour", "ingress-nginx") for arm in _ARMS), ("velero", *_MINIO),
+    *((edge, f"ml-system/{arm}", 5000) for edge in _EDGES for arm in _ARMS),
+    *((edge, "ml-system/ml-api-arms", port) for edge in _EDGES for port in (5001, 5002)),
+    ("velero", *_MINIO),
 })  # fmt: skip
 # A pod of a namespace outside, and one of a namespace that has no way in.
 GUEST = "guest"
