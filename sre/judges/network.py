@@ -36,13 +36,14 @@ class Comparison:
     ways: int
 
 
-def compare(roles: Collection[str], tries: Sequence[Try], listening: Listening) -> Comparison:
-    """Hold tries against `ways`.
+def compare(roles: Collection[str], tries: Sequence[Try], listening: Listening, listed: Collection[Flow]) -> Comparison:
+    """Hold tries against the ways that are listed.
 
     Args:
         roles: who has a probe, as `namespace/workload`.
         tries: all of them.
         listening: pods or hosts and the ports at which they are known to listen.
+        listed: every way between workloads that should be open; `ways.allowed`, or as it was when they tried.
     """
     heard = {(one.at, one.port) for one in tries if one.answer == OPEN} | set(listening)
     by_way: dict[Flow, list[Try]] = defaultdict(list)
@@ -51,30 +52,30 @@ def compare(roles: Collection[str], tries: Sequence[Try], listening: Listening) 
             by_way[Flow(one.source, one.to, one.port)].append(one)
     silent = sorted({(one.to, one.at, one.port) for found in by_way.values() for one in found if (one.at, one.port) not in heard})
     return Comparison(
-        findings=tuple(_findings(by_way, heard)),
-        doubts=(*(_silence(at, port) for to, at, port in silent if not _beyond(to)), *_untried(roles, by_way)),
+        findings=tuple(_findings(by_way, heard, listed)),
+        doubts=(*(_silence(at, port) for to, at, port in silent if not _beyond(to)), *_untried(roles, by_way, listed)),
         unproven=tuple(_silence(at, port) for to, at, port in silent if _beyond(to)),
         ways=sum(any((one.at, one.port) in heard for one in found) for found in by_way.values()),
     )
 
 
-def _findings(by_way: Mapping[Flow, Sequence[Try]], heard: Listening) -> Iterator[Finding]:
+def _findings(by_way: Mapping[Flow, Sequence[Try]], heard: Listening, listed: Collection[Flow]) -> Iterator[Finding]:
     for way, found in sorted(by_way.items()):
         passed = [one for one in found if one.answer == OPEN]
         refused = [one for one in found if one.answer != OPEN and (one.at, one.port) in heard]
-        if passed and not ways.may(way):
+        if passed and not ways.may(way, listed):
             yield Finding("way-open", way.source, f"reaches {way.to} at port {way.port} ({_at(passed)}), and should not")
-        if refused and ways.may(way):
+        if refused and ways.may(way, listed):
             why = ", ".join(sorted({one.answer for one in refused}))
             yield Finding("way-closed", way.source, f"does not reach {way.to} at port {way.port} ({_at(refused)}): {why}")
 
 
-def _untried(roles: Collection[str], by_way: Mapping[Flow, Sequence[Try]]) -> Iterator[str]:
+def _untried(roles: Collection[str], by_way: Mapping[Flow, Sequence[Try]], listed: Collection[Flow]) -> Iterator[str]:
     if not roles:
         yield "nobody tried anything"
     servers = {(way.to, way.port) for way in by_way if not _beyond(way.to)}
     for role in sorted(roles):
-        missing = {(way.to, way.port) for way in ways.allowed([role])} | {one for one in servers if one[0] != role}
+        missing = {(way.to, way.port) for way in listed if way.source == role} | {one for one in servers if one[0] != role}
         missing -= {(way.to, way.port) for way in by_way if way.source == role}
         if missing:
             yield f"{role} did not try {', '.join(f'{to} at port {port}' for to, port in sorted(missing))}"

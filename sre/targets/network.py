@@ -94,7 +94,11 @@ class MemoryNetwork:
 
     def _answer(self, role: str, to: str, port: int) -> str:
         way = Flow(role, to, port)
-        may = ways.may(way) or (role == ways.STRANGER and to.startswith(f"{ways.BEYOND}/")) or way in self._behaviour.ways_opened
+        may = (
+            ways.may(way, ways.allowed([role]))
+            or (role == ways.STRANGER and to.startswith(f"{ways.BEYOND}/"))
+            or way in self._behaviour.ways_opened
+        )
         silent = to == ways.METADATA or to in self._behaviour.servers_silent or way in self._behaviour.ways_closed
         return OPEN if may and not silent else "Connection refused"
 

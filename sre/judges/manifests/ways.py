@@ -51,10 +51,10 @@ def allowed(workloads: Collection[str]) -> frozenset[Flow]:
     return frozenset(way for way in inside | outside if way.source in workloads)
 
 
-def may(way: Flow) -> bool:
-    """Whether a way should be open, also one to what is beyond the workloads. Of guests nobody says what they may beyond."""
+def may(way: Flow, listed: Collection[Flow]) -> bool:
+    """Whether a way should be open: it is listed, or leads to what is beyond the workloads and whoever takes it needs that."""
     if way.to == DNS:
         return True
     if way.to == API_SERVER:
         return way.source in _TO_API_SERVER
-    return way in allowed([way.source])
+    return way in listed

@@ -24,6 +24,7 @@ def test_every_listed_way_is_open_and_no_other(run_drills: RunDrills) -> None:
     assert (verdict.measured, verdict.n > 100) == (0, True)
     assert ran.drill.findings == ("nobody is known to listen at metadata-0 port 80, so that it refuses proves nothing",)
     assert ran.drill.facts["looks"] == 1
+    assert ["ml-system/migrate", "data/postgres", 5432] in ran.drill.facts["listed"]
     assert ran.pending() == 0
     assert ran.target.network.left() == ""
     assert run.verify(ran.folder, ran.key) == []

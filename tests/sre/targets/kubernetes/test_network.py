@@ -190,7 +190,7 @@ def _until(clock: Clock, condition: Callable[[], bool]) -> None:
 
 def _compared(probed: Probed) -> Comparison:
     network, roles = probed
-    return compare(roles, network.tries(), network.listening())
+    return compare(roles, network.tries(), network.listening(), ways.allowed(roles))
 
 
 @pytest.mark.cluster
