@@ -114,7 +114,7 @@ def cluster(session: nox.Session) -> None:
         sre(session, "up", "--target", "kubernetes")
         session.run(str(BIN / "python"), "-m", "pytest", "-m", "cluster", *session.posargs, external=True)
         sre(session, "gameday", "--target", "kubernetes")
-        sre(session, "drill", "node-drain", "node-cut", "--target", "kubernetes")
+        sre(session, "drill", "node-drain", "node-cut", "secrets-rotation", "--target", "kubernetes")
         sre(session, "down", "--target", "kubernetes", "--purge")
     finally:
         if command:

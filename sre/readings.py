@@ -127,6 +127,25 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Try:
+    """One connection that a probe asked for.
+
+    Attributes:
+        source: whose clothes the probe wears, as `namespace/workload`.
+        to: who was asked, likewise.
+        at: which pod or host of it.
+        port: TCP.
+        answer: `open`, or in words why there was no connection.
+    """
+
+    source: str
+    to: str
+    at: str
+    port: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """One alert as Alertmanager holds it.
 

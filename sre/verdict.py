@@ -46,7 +46,7 @@ class Verdict:
         comparison: how `measured` must stand to `bound`.
         unit: of measured, bound and interval.
         n: how many samples the value rests on.
-        interval: 95 % interval of `measured`, or None where one value was observed.
+        interval: 95 % interval of `measured`, or the two looks between which an event lies; None where one value was observed.
         why: one sentence for people.
     """
 

@@ -26,12 +26,14 @@ from sre.drills.database_faults import (
     DatabaseSwitchover,
     DatabaseVolumeLost,
 )
+from sre.drills.network_policy import NetworkPolicy
 from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodDeleted, PodEvicted, PodRecovery, ZoneKilled
 from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
 from sre.drills.scale_out import ScaleOut
+from sre.drills.secrets_rotation import SecretsRotation
 from sre.drills.training import Training
 from sre.drills.velero import VeleroRestore
 from sre.errors import UsageError
@@ -41,7 +43,8 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
-        PodDeleted, PodEvicted, ZoneKilled, ScaleOut, RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
+        PodDeleted, PodEvicted, ZoneKilled, ScaleOut, RollingUpdate, NetworkPolicy, SecretsRotation,
+        NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
@@ -49,9 +52,10 @@ DRILLS: dict[str, type[Drill]] = {
     )
 }  # fmt: skip
 
-# One of each kind: together they judge every promise, in minutes, as far as a target can. Other faults are drills of their own.
+# One of each kind: together they judge every promise, in minutes, as far as a target can. Other faults are drills of their own,
+# as is a rotation, which mostly waits for kubelets.
 GAME_DAY: tuple[type[Drill], ...] = (
-    Training, PeakLoad, PodRecovery, Alerting, ScaleOut, RollingUpdate, NodeRecovery,
+    Training, PeakLoad, PodRecovery, Alerting, ScaleOut, RollingUpdate, NetworkPolicy, NodeRecovery,
     DatabaseRecovery, CanaryWrongClasses, Restore,
 )  # fmt: skip
 

@@ -169,6 +169,10 @@ class Together:
         """What the users did."""
         return self._users.progress()
 
+    def show(self, key: str) -> None:
+        """Let the users show another key."""
+        self._users.show(key)
+
     def stop(self) -> None:
         """End both. Raises StepFailed when one had died."""
         try:

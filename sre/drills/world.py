@@ -30,9 +30,9 @@ class World:
         """Two scrapes: one that is missed still leaves one."""
         return 2 * self.scrape_s
 
-    def start_load(self, plan: LoadPlan, folder: Path) -> Load:
+    def start_load(self, plan: LoadPlan, folder: Path, key: str | None = None) -> Load:
         """Begin a Locust process."""
-        return worker.start(self.endpoints, plan, folder, self.endpoints.bodies)
+        return worker.start(self.endpoints, plan, folder, self.endpoints.bodies, key=key)
 
     def user_probe(self) -> tuple[int, str]:
         """Send the first of the images that users send."""

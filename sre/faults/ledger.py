@@ -131,6 +131,15 @@ def _forget_volumes(target: Target, arguments: Mapping[str, str]) -> None:
         clock.sleep(0.5)
 
 
+def _forget_probes(target: Target, _: Mapping[str, str]) -> None:
+    target.network.end()
+    _wait(target.clock, target.network.left, "the probes were not gone", within_s=READY_WITHIN_S, every_s=1.0)
+
+
+def _forget_keys(target: Target, arguments: Mapping[str, str]) -> None:
+    target.keys.grant(arguments["holder"], ())
+
+
 def _demote(target: Target, arguments: Mapping[str, str]) -> None:
     target.router.demote(arguments["version"])
 
@@ -153,6 +162,8 @@ ACTIONS: dict[str, Callable[[Target, Mapping[str, str]], None]] = {
     "remove-restored": _remove_restored,
     "resume-service": _resume_service,
     "forget-volumes": _forget_volumes,
+    "forget-probes": _forget_probes,
+    "forget-keys": _forget_keys,
     "demote": _demote,
     "end-canary": _end_canary,
 }

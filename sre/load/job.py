@@ -9,6 +9,7 @@ from typing import Self
 
 VARIABLE = "SRE_LOAD"
 ANSWER_SECONDS = 10.0  # a user who waited this long has left
+NEXT = ".next"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,8 @@ class Job:
         folder: where the recording goes.
         bodies: folder of .jpg and .png files to send, in turn.
         ca_file: certificate authority that must have signed the ingress's certificate.
-        api_key_file: file with the key for the header X-API-Key.
+        api_key_file: file with the key for the header X-API-Key. A file of this name with `.next` holds the key that follows it:
+            the generator takes it and deletes the file.
         parent: process id of the one that started it; the generator stops when it is gone.
         pin_cpu: the one CPU to run on, or None.
     """

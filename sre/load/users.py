@@ -30,7 +30,7 @@ from geventhttpclient.response import HTTPConnectionClosed
 from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 
-from sre.load.job import ANSWER_SECONDS, Job
+from sre.load.job import ANSWER_SECONDS, NEXT, Job
 from sre.load.schedule import arrivals
 from sre.measure.samples import RECORDS_NAME, Failure, Recording, write_header
 
@@ -121,21 +121,22 @@ class Visitors(FastHttpUser):
         if JOB.pin_cpu is not None:
             os.sched_setaffinity(0, {JOB.pin_cpu})
         times = arrivals(JOB.rate, JOB.seconds, JOB.seed)
-        requests = cycle(_requests_to_send())
+        requests = _requests_to_send()
+        turns = cycle(requests)
         # Sent below Locust's session, which would spend as much again on statistics that nobody reads.
         client = self.client.client.clientpool.get_client(str(self.host))
         under_way = gevent.pool.Group()
         gc.collect()
         gc.freeze()
         records.flush()
-        writer = gevent.spawn(self._flush_and_watch_parent, records)
+        writer = gevent.spawn(self._flush_and_watch_parent, records, [headers for _, headers in requests])
         cpu, started_wall, started = time.process_time(), time.time(), time.monotonic()
         due = started + times
         launched = 0
         while True:
             until = int(np.searchsorted(due, time.monotonic(), side="right"))
             for planned in due[launched:until].tolist():
-                under_way.spawn(_visit, client, planned, *next(requests), records)
+                under_way.spawn(_visit, client, planned, *next(turns), records)
             launched = until
             if launched == len(due) or _stopping.is_set():
                 break
@@ -152,10 +153,16 @@ class Visitors(FastHttpUser):
         )  # fmt: skip
         write_header(Path(JOB.folder), recording)
 
-    def _flush_and_watch_parent(self, records: Records) -> None:
+    def _flush_and_watch_parent(self, records: Records, headers: list[dict[str, str]]) -> None:
+        following = Path(JOB.api_key_file + NEXT)
         while True:
             gevent.sleep(FLUSH_SECONDS)
             records.flush()
+            if following.exists():
+                key = following.read_text(encoding="ascii")
+                for one in headers:
+                    one["X-API-Key"] = key
+                following.unlink()
             if os.getppid() != JOB.parent:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return

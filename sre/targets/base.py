@@ -15,6 +15,8 @@ from sre.clock import Clock
 from sre.errors import UsageError
 from sre.readings import Alert, LoadPlan, Member, Node, Replica, Scale, ServerCounts, Split
 from sre.targets.backups import VolumeBackups
+from sre.targets.keys import ApiKeys
+from sre.targets.network import Network
 
 Removal = Literal["delete", "evict"]
 
@@ -35,6 +37,8 @@ class Capability(StrEnum):
     CABLES = "cables"
     STORES = "stores"
     VOLUME_BACKUPS = "volume-backups"
+    NETWORK = "network"
+    KEYS = "keys"
 
 
 class Load(Protocol):
@@ -46,6 +50,14 @@ class Load(Protocol):
 
     def progress(self) -> str:
         """One short line for people: sent, failed."""
+        ...
+
+    def show(self, key: str) -> None:
+        """Let every request from now on show this API key; returns when that is so.
+
+        Raises:
+            StepFailed: it does not send, or did not take the key.
+        """
         ...
 
     def stop(self) -> None:
@@ -294,6 +306,16 @@ class Target(Protocol):
         """Who backs up namespaces with their volumes. Raises CannotRun on a target without the capability."""
         ...
 
+    @property
+    def network(self) -> Network:
+        """Who can reach whom. Raises CannotRun on a target without the capability."""
+        ...
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys that replicas accept."""
+        ...
+
     def kill(self, replica: str) -> None:
         """End a replica at once by SIGKILL. Raises UsageError for an unknown name."""
         ...
@@ -320,8 +342,14 @@ class Observers(Protocol):
         """After how long the ingress sends an unanswered request to another replica, s."""
         ...
 
-    def start_load(self, plan: LoadPlan, folder: Path) -> Load:
-        """Begin sending through the ingress; the recording goes to `folder` (see `measure.samples`)."""
+    def start_load(self, plan: LoadPlan, folder: Path, key: str | None = None) -> Load:
+        """Begin sending through the ingress; the recording goes to `folder` (see `measure.samples`).
+
+        Args:
+            plan: the schedule.
+            folder: of the recording; no key is written there.
+            key: API key that users show; that of all drills when None.
+        """
         ...
 
     def user_probe(self) -> tuple[int, str]:

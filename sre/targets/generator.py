@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from sre.errors import StepFailed
 from sre.measure.samples import RECORDS_NAME, SAMPLE, Failure, Recording, write_header
 from sre.readings import LoadPlan
+from sre.targets.keys import UNKNOWN, MemoryKeys
 from sre.targets.simulation import Answers, Traffic, VirtualClock
 
 
@@ -28,6 +30,7 @@ class Answering(Protocol):
     """What it sends to."""
 
     clock: VirtualClock
+    keys: MemoryKeys
 
     @property
     def behaviour(self) -> LoadBehaviour:
@@ -47,7 +50,7 @@ class MemoryLoad:
         span: when it began, and when it ended or will, monotonic s.
     """
 
-    def __init__(self, target: Answering, plan: LoadPlan, folder: Path) -> None:
+    def __init__(self, target: Answering, plan: LoadPlan, folder: Path, key: str | None = None) -> None:
         behaviour = target.behaviour
         self._target, self._plan, self._folder = target, plan, folder
         self._cpu, self._generator = behaviour.cpu, behaviour.generator
@@ -63,6 +66,8 @@ class MemoryLoad:
             self.traffic = self.traffic.first(0)
         self._written = False
         self.span = (self._started, self._started + plan.seconds)
+        # From when on which key is shown; the key of all drills is known everywhere.
+        self._shown: list[tuple[float, str]] = [(self._started, key)] if key else []
 
     def running(self) -> bool:
         """Whether it still sends or waits for answers."""
@@ -76,6 +81,12 @@ class MemoryLoad:
         records = self._records(self._sent())
         records = records[records["done"] <= self._target.clock.now()]
         return f"{len(records):,} requests, {np.count_nonzero(records['failure']):,} failed"
+
+    def show(self, key: str) -> None:
+        """From now on. Raises StepFailed when it does not send."""
+        if not self.running():
+            raise StepFailed("the load has ended, so nobody is left to show a key")
+        self._shown.append((self._target.clock.now(), key))
 
     def stop(self) -> None:
         """End it now; the answers under way are waited for. Idempotent.
@@ -110,8 +121,14 @@ class MemoryLoad:
         became = self._target.answers(traffic)
         records = np.zeros(len(traffic.planned), dtype=SAMPLE)
         records["planned"], records["sent"] = traffic.planned, traffic.sent
-        records["done"], records["status"] = became.done, became.status
-        records["failure"] = np.where(became.status == 200, Failure.NONE, Failure.STATUS)
+        status = became.status.copy()
+        until = [*(begin for begin, _ in self._shown[1:]), math.inf][: len(self._shown)]
+        for (begin, key), end in zip(self._shown, until, strict=True):
+            chosen = (traffic.sent >= begin) & (traffic.sent < end)
+            known = self._target.keys.known(became.by[chosen], key, traffic.sent[chosen])
+            status[chosen] = np.where(known, status[chosen], UNKNOWN)
+        records["done"], records["status"] = became.done, status
+        records["failure"] = np.where(status == 200, Failure.NONE, Failure.STATUS)
         return records
 
     def _write(self, *, stopped: bool) -> None:

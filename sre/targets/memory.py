@@ -19,6 +19,8 @@ from sre.measure.quantiles import quantile
 from sre.readings import Alert, LoadPlan, Replica, Scale, ServerCounts
 from sre.targets.base import Capability, DatabaseCluster, Load, Removal
 from sre.targets.generator import MemoryLoad
+from sre.targets.keys import MemoryKeys
+from sre.targets.network import MemoryNetwork
 from sre.targets.nodes import MemoryNodes
 from sre.targets.routing import CANARY, MemoryRouter
 from sre.targets.simulation import (
@@ -89,6 +91,11 @@ class Behaviour:
         restore_s: until a restore has ended and its pods run, s.
         restore_alters: a restore says Completed and a file is another.
         restore_moves: False: pods come back where they were.
+        probes_start: False: no probe of the network ever runs.
+        ways_opened, ways_closed: as in `("data/minio", "data/postgres", 5432)`, that policies let through or refuse by mistake.
+        servers_silent: as in `data/minio`, at which nobody listens.
+        keys_follow_s: until the last replica knows of a change to the API keys, s; infinite for one that never does.
+        keys_forgotten: False: the last replica accepts a key that was withdrawn.
     """
 
     replicas: int = 3
@@ -130,6 +137,12 @@ class Behaviour:
     restore_s: float = 8.0
     restore_alters: bool = False
     restore_moves: bool = True
+    probes_start: bool = True
+    ways_opened: tuple[tuple[str, str, int], ...] = ()
+    ways_closed: tuple[tuple[str, str, int], ...] = ()
+    servers_silent: tuple[str, ...] = ()
+    keys_follow_s: float = 30.0
+    keys_forgotten: bool = True
 
 
 class _Source(Protocol):
@@ -151,7 +164,7 @@ class MemoryTarget:
     name = "memory"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.PODS, Capability.ROLLOUTS,
-        Capability.SCALING, Capability.VOLUME_BACKUPS,
+        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.NETWORK, Capability.KEYS,
     })  # fmt: skip
     handle = None
 
@@ -168,6 +181,8 @@ class MemoryTarget:
         self._router = MemoryRouter(self.clock, self.behaviour)
         self._nodes = MemoryNodes(self.clock, self.behaviour, self._replicas)
         self.volumes = MemoryVolumes(self.clock, self.behaviour)
+        self.network = MemoryNetwork(self.behaviour)
+        self.keys = MemoryKeys(self.clock, self.behaviour, self._replicas)
 
     @property
     def settle_s(self) -> float:
@@ -252,9 +267,9 @@ class MemoryTarget:
         spoiled = (became.by == len(self._replicas) + CANARY) & self.router.failing(traffic.sent)
         return replace(became, status=np.where(spoiled, 500, became.status))
 
-    def start_load(self, plan: LoadPlan, folder: Path) -> Load:
+    def start_load(self, plan: LoadPlan, folder: Path, key: str | None = None) -> Load:
         """Begin sending; see `targets.base.Observers`."""
-        self._load = load = MemoryLoad(self, plan, folder)
+        self._load = load = MemoryLoad(self, plan, folder, key)
         self._sources.append(load)
         return load
 

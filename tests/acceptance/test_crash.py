@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from sre.config import Settings
+from sre.drills.secrets_rotation import HOLDER
 from sre.evidence import bundle, standing
 from sre.evidence.files import ATTESTATION
 from sre.faults.database import trouble
@@ -71,7 +72,7 @@ def test_undo_makes_the_system_whole_after_a_kill(system: LocalTarget, tmp_path:
 @pytest.mark.timeout(900)
 def test_nothing_of_a_killed_drill_stays_on_a_cluster(system_on_cluster: KubernetesTarget, tmp_path: Path, kill: int) -> None:
     moments = random.Random(20_261_129 + kill)
-    drill = moments.choice(["node-drain", "database-hung", "canary-good"])
+    drill = moments.choice(["node-drain", "database-hung", "canary-good", "network-policy", "secrets-rotation"])
     _kill_and_undo(system_on_cluster.place.home, tmp_path, moments.uniform(10.0, CLUSTER_SPAN_S), drill, "--target", "kubernetes")
     assert [node for node in system_on_cluster.nodes.all() if not (node.ready and node.open)] == []
     assert system_on_cluster.router.split() is None
@@ -79,6 +80,8 @@ def test_nothing_of_a_killed_drill_stays_on_a_cluster(system_on_cluster: Kuberne
     assert all(replica.ready for replica in system_on_cluster.replicas()), system_on_cluster.replicas()
     route = system_on_cluster.api.get("/apis/gateway.networking.k8s.io/v1/namespaces/ml-system/httproutes/ml-api")
     assert shares(route["spec"]["rules"]) == (0.0, 0.0)
+    assert system_on_cluster.network.left() == ""
+    assert system_on_cluster.keys.held(HOLDER) == 0
     assert not _helpers_left(tmp_path)
 
 

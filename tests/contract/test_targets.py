@@ -7,20 +7,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from secrets import token_urlsafe
 
 import pytest
 
 from sre.dr import velero
 from sre.dr.velero import Watch
+from sre.drills.secrets_rotation import FOLLOWED_WITHIN_S
 from sre.drills.world import World
 from sre.errors import CannotRun, StepFailed, UsageError
 from sre.faults.model import Place as Models
 from sre.faults.model import register
 from sre.judges import velero as judges
+from sre.judges.manifests import ways
 from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
 from sre.targets.base import Capability, Observers, Removal, Target
+from sre.targets.keys import KNOWN, UNKNOWN
 from sre.targets.kubernetes import target as kubernetes
 from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
@@ -166,6 +170,8 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
     assert (Capability.CABLES in place.target.capabilities) == isinstance(place.target, LocalTarget)
     assert (Capability.STORES in place.target.capabilities) == isinstance(place.target, LocalTarget)
     assert (Capability.VOLUME_BACKUPS in place.target.capabilities) == (not isinstance(place.target, LocalTarget))
+    assert (Capability.NETWORK in place.target.capabilities) == (not isinstance(place.target, LocalTarget))
+    assert Capability.KEYS in place.target.capabilities
 
 
 def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
@@ -233,6 +239,77 @@ def test_a_rollout_replaces_every_replica(place: Place) -> None:
     before = {replica.identity for replica in place.target.replicas()}
     place.target.roll_out()
     place.wait_for(lambda: place.whole() and before.isdisjoint(one.identity for one in place.target.replicas()), within=180.0)
+
+
+def test_probes_try_every_listed_way_and_are_gone_at_the_end(place: Place) -> None:
+    if Capability.NETWORK not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="no network policies; use target kubernetes"):
+            _ = place.target.network
+        return
+    network = place.target.network
+    assert network.left() == ""
+    network.end()
+    roles = network.begin()
+    try:
+        assert {*ways.WAYS, ways.STRANGER} - ways.SOMETIMES <= {*roles}
+        place.wait_for(lambda: network.waiting() == "", within=120.0)
+        assert network.left() != ""
+        tries = network.tries()
+        assert {one.source for one in tries} == {*roles}
+        tried = {(one.to, one.port) for one in tries}
+        assert {(way.to, way.port) for way in ways.between(roles)} <= tried
+        assert {ways.DNS, ways.API_SERVER, ways.METADATA, ways.NODE, ways.ELSEWHERE} <= {to for to, _ in tried}
+        servers = {one.at for one in tries if not one.to.startswith(ways.BEYOND)}
+        assert servers <= {at for at, _ in network.listening()}
+    finally:
+        network.end()
+        place.wait_for(lambda: network.left() == "", within=60.0)
+    network.end()
+
+
+def test_a_key_is_known_to_every_replica_after_a_while_and_forgotten_after_another(place: Place) -> None:
+    keys, holder = place.target.keys, "contract"
+    first, second = token_urlsafe(32), token_urlsafe(32)
+
+    def all_say(key: str, status: int) -> bool:
+        return list(keys.ask(key).items()) == [(f"serving-{number}", status) for number in (1, 2, 3)]
+
+    try:
+        assert all_say(first, UNKNOWN)
+        keys.grant(holder, [first, second])
+        assert keys.held(holder) == 2
+        place.wait_for(lambda: all_say(first, KNOWN) and all_say(second, KNOWN), within=FOLLOWED_WITHIN_S)
+        keys.grant(holder, [second])
+        place.wait_for(lambda: all_say(first, UNKNOWN), within=FOLLOWED_WITHIN_S)
+        assert all_say(second, KNOWN)
+    finally:
+        keys.grant(holder, ())
+    assert keys.held(holder) == 0
+    assert place.observers.user_probe()[0] == 200
+
+
+def test_users_with_a_key_of_their_own_are_served_and_move_to_another(place: Place, tmp_path: Path) -> None:
+    keys, holder = place.target.keys, "contract"
+    first, second = token_urlsafe(32), token_urlsafe(32)
+    keys.grant(holder, [first, second])
+    try:
+        place.wait_for(lambda: {*keys.ask(first).values(), *keys.ask(second).values()} == {KNOWN}, within=FOLLOWED_WITHIN_S)
+        load = place.observers.start_load(LoadPlan(25.0, 300.0, 1), tmp_path / "load", first)
+        place.target.clock.sleep(1.0)
+        load.show(second)
+        place.target.clock.sleep(1.0)
+        load.stop()
+    finally:
+        keys.grant(holder, ())
+    _, samples = read(tmp_path / "load")
+    assert len(samples) > 0
+    assert answered(samples).all()
+    for key in (first, second):
+        assert not any(key.encode() in path.read_bytes() for path in (tmp_path / "load").iterdir())
+    place.wait_for(lambda: KNOWN not in keys.ask(second).values(), within=FOLLOWED_WITHIN_S)
+    refused = place.observers.start_load(PLAN, tmp_path / "refused", second)
+    refused.wait()
+    assert set(read(tmp_path / "refused")[1]["status"]) == {UNKNOWN}
 
 
 MEMBER_CHANGES = ("crash", "freeze", "thaw", "lose", "lose_volume", "bring_back", "cut", "refuse_writes", "allow_writes",

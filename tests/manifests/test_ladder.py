@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sre.judges.manifests import difference, flows, ladder, rights, targets
+from sre.judges.manifests import difference, flows, ladder, rights, targets, ways
 from sre.judges.manifests.objects import parsed
 from sre.targets.kubernetes import secrets
 from system import render
@@ -50,12 +50,12 @@ def test_generated_files_are_what_their_sources_say(path: Path, text: str) -> No
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_policies_flows_and_arithmetic(overlay: str) -> None:
     made = overlays.manifests(overlay)
-    assert ladder.climb(made, overlays.allowed(made)) == ()
+    assert ladder.climb(made, ways.between([one.path for one in made.workloads])) == ()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_who_comes_from_outside(overlay: str) -> None:
-    assert flows.from_outside(overlays.manifests(overlay)) == overlays.OUTSIDE
+    assert flows.from_outside(overlays.manifests(overlay)) == ways.OUTSIDE
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -88,7 +88,7 @@ def test_an_optional_component_fits(kubectl: Path, tmp_path: Path, component: st
     made = parsed(yaml.load_all(generated.kustomize(kubectl, tmp_path), Loader=yaml.CSafeLoader))
     before = overlays.manifests(OPTIONAL[component])
     assert made.objects != before.objects
-    assert ladder.climb(made, overlays.allowed(made)) == ()
+    assert ladder.climb(made, ways.between([one.path for one in made.workloads])) == ()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

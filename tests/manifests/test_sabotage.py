@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sre.judges.manifests import ladder
+from sre.judges.manifests import ladder, ways
 from sre.judges.manifests.objects import parsed
 from tests.manifests import overlays, schemas
 
@@ -181,7 +181,7 @@ SABOTAGES: dict[str, tuple[str, Callable[[Objects], object]]] = {
 
 def test_staging_is_whole() -> None:
     made = parsed(overlays.fresh("staging"))
-    assert ladder.climb(made, overlays.allowed(made)) == ()
+    assert ladder.climb(made, ways.between([one.path for one in made.workloads])) == ()
     assert schemas.findings(made) == []
 
 
@@ -192,5 +192,5 @@ def test_each_damage_is_found(sabotage: str) -> None:
     damage(objects)
     made = parsed(objects)
     changed = parsed(one for one in objects if one not in overlays.manifests("staging").objects)
-    found = [*ladder.climb(made, overlays.allowed(made)), *schemas.findings(changed)]
+    found = [*ladder.climb(made, ways.between([one.path for one in made.workloads])), *schemas.findings(changed)]
     assert rule in {finding.rule for finding in found}

@@ -41,7 +41,7 @@ def from_outside(manifests: Manifests) -> frozenset[tuple[str, str, int]]:
     """Namespaces that are none of the rendering's own, and whom of it their pods may ask at which port."""
     own = {one.namespace for one in manifests.workloads}
     return frozenset(
-        (place, _name(to), port)
+        (place, to.path, port)
         for to in manifests.workloads
         for rule in _rules(manifests, "Ingress", to)
         for peer in rule.get("from", ())
@@ -56,11 +56,7 @@ def _ways(manifests: Manifests) -> Iterator[tuple[Flow, Workload, Workload]]:
     for source in manifests.workloads:
         for to in manifests.workloads:
             for port in set(to.ports.values()):
-                yield Flow(_name(source), _name(to), port), source, to
-
-
-def _name(workload: Workload) -> str:
-    return f"{workload.namespace}/{workload.name}"
+                yield Flow(source.path, to.path, port), source, to
 
 
 def _rules(manifests: Manifests, direction: str, workload: Workload) -> Iterator[Object]:

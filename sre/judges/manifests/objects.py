@@ -68,6 +68,11 @@ class Workload:
         return namespace(self.object)
 
     @property
+    def path(self) -> str:
+        """As in `data/postgres`: how ways between workloads call it."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
     def subject(self) -> str:
         """How messages call it."""
         return subject(self.object)

@@ -18,6 +18,7 @@ from sre.readings import Member
 from sre.targets import patroni
 from sre.targets.kubernetes.agents import Agents
 from sre.targets.kubernetes.client import Api, Ended
+from sre.targets.kubernetes.network import NO_PROBE
 
 NAMESPACE = "data"
 MEMBERS = ("postgres-0", "postgres-1", "postgres-2")
@@ -26,7 +27,7 @@ CONTAINER = "postgres"
 # Keeps the object of a pod that has ended, and so its name: the StatefulSet makes no other pod of that name meanwhile.
 HELD = "sre.drills/lost"
 _PODS = "/api/v1/namespaces/{}/pods"
-_SELECTED = "?labelSelector=app.kubernetes.io%2Fname%3Dpostgres"
+_SELECTED = f"?labelSelector=app.kubernetes.io%2Fname%3Dpostgres{NO_PROBE}"
 _CONFIG = "/api/v1/namespaces/{}/configmaps/ml-config"
 _CLAIM = "/api/v1/namespaces/{}/persistentvolumeclaims/data-{}"
 _SWITCH_WITHIN_S = 45.0

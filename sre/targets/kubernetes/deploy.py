@@ -17,12 +17,11 @@ from sre.errors import CannotRun, StepFailed, UndoIncomplete, UsageError
 from sre.targets.kubernetes import bodies, rollout, secrets
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
-from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.place import OVERLAYS, Place
 from sre.targets.kubernetes.target import KubernetesTarget
 
 Say = Callable[[str], None]
 
-OVERLAYS = PROJECT / "k8s" / "overlays"
 IMAGES = PROJECT / "k8s" / "images"
 BUILD_WITHIN_S = 1200
 _WHEELS = IMAGES / "training" / "wheels"

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from sre.config import PROJECT
 from sre.errors import TargetUnavailable
 
+OVERLAYS = PROJECT / "k8s" / "overlays"
 FOLDER = "kubernetes"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sre.clock import Clock, SystemClock, iso
 from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
+from sre.judges.manifests.objects import Manifests, parsed
 from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import VolumeBackups
 from sre.targets.base import Capability, Nodes, Removal
@@ -21,8 +22,11 @@ from sre.targets.kubernetes.access import SECRET, Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import KubernetesDatabase
 from sre.targets.kubernetes.forward import Forward
+from sre.targets.kubernetes.keys import KubernetesKeys
+from sre.targets.kubernetes.kubectl import Kubectl
+from sre.targets.kubernetes.network import NO_PROBE, KubernetesNetwork
 from sre.targets.kubernetes.nodes import NO_COMMANDS, Commands, KubernetesNodes
-from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.place import OVERLAYS, Place
 from sre.targets.kubernetes.readiness import Readiness
 from sre.targets.kubernetes.router import KubernetesRouter
 from sre.targets.objects import S3
@@ -73,7 +77,8 @@ class KubernetesTarget:
     name = "kubernetes"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.PODS,
-        Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS,
+        Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS, Capability.NETWORK,
+        Capability.KEYS,
     })  # fmt: skip
 
     def __init__(
@@ -89,6 +94,7 @@ class KubernetesTarget:
         # A second set of connections: each set keeps those to the replicas that it was last asked about.
         self._router = KubernetesRouter(api, namespace, self.clock, self._slots, self.reach, versions)
         self._kept = (self._readiness, versions)
+        self._network = KubernetesNetwork(api, self._rendered, lambda: self._container()["image"])
 
     @property
     def handle(self) -> str:
@@ -166,6 +172,16 @@ class KubernetesTarget:
         """Velero. Raises TargetUnavailable where it is not installed, MissingProgram without its program."""
         return velero.of(self.api, self._tools, self.place.kubeconfig)
 
+    @property
+    def network(self) -> KubernetesNetwork:
+        """Who can reach whom."""
+        return self._network
+
+    @property
+    def keys(self) -> KubernetesKeys:
+        """The API keys that replicas accept."""
+        return KubernetesKeys(self.api, self._namespace, self._slots, lambda pod: self.api.connect(self._namespace, pod, PORT))
+
     def kill(self, replica: str) -> None:
         """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""
         self._signal(replica, _KILL)
@@ -197,6 +213,14 @@ class KubernetesTarget:
     def _slots(self) -> tuple[slots.Slot, ...]:
         pods = self.api.get(_PODS.format(self._namespace))["items"]
         return slots.remembered(self.place.slots, pods, self._deployment()["spec"]["replicas"])
+
+    def _rendered(self) -> Manifests:
+        kubectl = Kubectl(self._tools, self.place.kubeconfig, self.place.context)
+        return parsed(kubectl.render(OVERLAYS / self.place.overlay))
+
+    def _container(self) -> dict[str, Any]:
+        containers = self._deployment()["spec"]["template"]["spec"]["containers"]
+        return next(one for one in containers if one["name"] == slots.CONTAINER)
 
     def _deployment(self) -> dict[str, Any]:
         return self.api.get(_DEPLOYMENT.format(self._namespace))
@@ -261,7 +285,8 @@ class KubernetesTarget:
     def _to(self, server: str) -> socket:
         namespace, port = _SERVERS[server]
         try:
-            pods = self.api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector=app.kubernetes.io%2Fname%3D{server}")["items"]
+            selected = f"?labelSelector=app.kubernetes.io%2Fname%3D{server}{NO_PROBE}"
+            pods = self.api.get(f"/api/v1/namespaces/{namespace}/pods{selected}")["items"]
         except TargetUnavailable as error:
             raise ConnectionError(str(error)) from error
         running = [pod["metadata"]["name"] for pod in pods if pod["status"].get("phase") == "Running"]

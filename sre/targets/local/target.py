@@ -23,10 +23,12 @@ from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import VolumeBackups
 from sre.targets.base import Capability, Nodes, Removal
 from sre.targets.local import processes, state
+from sre.targets.local.keys import LocalKeys
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
 from sre.targets.local.members import LocalDatabase
 from sre.targets.local.programs import PROGRAMS, find
 from sre.targets.local.router import LocalRouter, served
+from sre.targets.network import Network
 
 SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
@@ -55,6 +57,7 @@ class LocalTarget:
             Capability.WEIGHTS,
             Capability.CABLES,
             Capability.STORES,
+            Capability.KEYS,
         }
     )
 
@@ -133,6 +136,16 @@ class LocalTarget:
     def volumes(self) -> VolumeBackups:
         """None here: its data are files of one machine. See capability BACKUPS."""
         raise CannotRun("the local target has no namespaces to back up; use target kubernetes")
+
+    @property
+    def network(self) -> Network:
+        """Nothing to try out: every process of this machine reaches every other."""
+        raise CannotRun("the local target has no network policies; use target kubernetes")
+
+    @property
+    def keys(self) -> LocalKeys:
+        """The API keys that replicas accept."""
+        return LocalKeys(self.layout)
 
     @property
     def router(self) -> LocalRouter:

@@ -32,6 +32,9 @@ class Part:
     def progress(self) -> str:
         return f"{self.name} progress"
 
+    def show(self, key: str) -> None:
+        self.ends.append(f"{self.name} show {key}")
+
     def stop(self) -> None:
         self.ends.append(self.name)
         if self.dead:
@@ -56,6 +59,12 @@ def test_both_are_ended_also_when_the_first_had_died(how: str) -> None:
     with pytest.raises(StepFailed, match="writers died"):
         getattr(both, how)()
     assert ends == ["writers", "users"]
+
+
+def test_a_key_is_for_the_users() -> None:
+    ends: list[str] = []
+    Together(Part(ends, "users"), Part(ends, "writers")).show("another")
+    assert ends == ["users show another"]
 
 
 def test_a_target_that_no_client_reaches_says_so() -> None:

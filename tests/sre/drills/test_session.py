@@ -33,6 +33,7 @@ def test_a_game_day_is_what_a_target_can_do() -> None:
         "training", "peak-load", "pod-recovery", "alerting", "database-recovery", "canary-wrong-classes", "restore",
     ]  # fmt: skip
     assert [drill.name for drill in session.of_game_day(MemoryTarget.capabilities)] == [
-        "peak-load", "pod-recovery", "alerting", "scale-out", "rolling-update", "node-recovery", "canary-wrong-classes",
+        "peak-load", "pod-recovery", "alerting", "scale-out", "rolling-update", "network-policy", "node-recovery",
+        "canary-wrong-classes",
     ]  # fmt: skip
     assert not [drill.name for drill in session.of_game_day(()) if drill.needs]

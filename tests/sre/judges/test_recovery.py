@@ -39,6 +39,12 @@ def test_the_sentence_names_event_and_time() -> None:
     assert never.line() == "never of 30 s"
 
 
+def test_a_look_before_the_event_makes_an_interval() -> None:
+    assert recovery(PROMISE, 6.3, watched=20.0, event="x", since=5.9).interval == (5.9, 6.3)
+    assert recovery(PROMISE, 6.3, watched=20.0, event="x").interval is None
+    assert recovery(PROMISE, None, watched=45.0, event="x", since=5.9).interval is None
+
+
 @given(st.none() | TIMES, TIMES)
 def test_kept_needs_a_time_below_the_bound(seconds: float | None, watched: float) -> None:
     judged = recovery(PROMISE, seconds, watched=watched, event="full service")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -69,6 +70,38 @@ def test_a_folder_is_used_once(launch: Launch, folder: Path) -> None:
     (folder / "samples.bin").touch()
     with pytest.raises(StepFailed, match="holds a recording already"):
         launch(1, PLAN)
+
+
+def test_users_move_to_another_key_and_no_key_is_left(server: Any, launch: Launch, folder: Path) -> None:
+    answers, port = server
+    load = launch(port, ENDLESS, key="first")
+    keys = {Path(file).parent for file in _key_files()}
+    wait_for(lambda: len(answers.seen) >= 20)
+    assert {key for key, _, _ in answers.seen} == {"first"}
+    assert {path.stat().st_mode & 0o777 for one in keys for path in one.iterdir()} == {0o600}
+    load.show("second")
+    moved = len(answers.seen)
+    wait_for(lambda: len(answers.seen) >= moved + 20)
+    load.stop()
+    # Those that had left before are under way when it returns.
+    assert {key for key, _, _ in answers.seen[moved + 5 :]} == {"second"}
+    assert not any(one.exists() for one in keys)
+    assert not any(b"first" in path.read_bytes() for path in folder.iterdir())
+    with pytest.raises(StepFailed, match="the load has ended"):
+        load.show("third")
+
+
+def test_a_load_with_everybodys_key_keeps_it(server: Any, launch: Launch) -> None:
+    _, port = server
+    load = launch(port, ENDLESS)
+    with pytest.raises(StepFailed, match="shows the key of all drills"):
+        load.show("another")
+    load.stop()
+
+
+def _key_files() -> list[str]:
+    (child,) = [child for child in psutil.Process().children() if "locust" in child.cmdline()]
+    return [json.loads(child.environ()["SRE_LOAD"])["api_key_file"]]
 
 
 STARTER = """

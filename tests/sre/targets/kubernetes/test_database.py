@@ -20,7 +20,7 @@ from sre.targets.kubernetes.target import KubernetesTarget
 from tests.sre.targets.kubernetes.conftest import Served
 from tests.sre.targets.kubernetes.objects import ending
 
-PODS = "/api/v1/namespaces/data/pods?labelSelector=app.kubernetes.io%2Fname%3Dpostgres"
+PODS = "/api/v1/namespaces/data/pods?labelSelector=app.kubernetes.io%2Fname%3Dpostgres%2C%21sre-probe"
 POD = "/api/v1/namespaces/data/pods/postgres-1"
 CLAIM = "/api/v1/namespaces/data/persistentvolumeclaims/data-postgres-1"
 WHOLE_WITHIN_S = 120.0

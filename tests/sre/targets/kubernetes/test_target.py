@@ -64,7 +64,8 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
     assert system.capabilities == {
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.PODS,
-        Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS,
+        Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS, Capability.NETWORK,
+        Capability.KEYS,
     }  # fmt: skip
     with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
         system.scale()
