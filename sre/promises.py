@@ -54,6 +54,8 @@ _SILENT = 7 * _DAY
 _MODEL = 30 * _DAY
 # A restore is tried once a week, and the evidence may miss that by a day: as backups/plan.yaml says (restore.drill.max_age).
 _RESTORE = 8 * _DAY
+# A cluster is destroyed on purpose once a quarter, as restore tests are promised, and the evidence may miss that by a week.
+_QUARTER = 99 * _DAY
 
 _BAD_CANARIES = (
     "canary-slow", "canary-errors", "canary-wrong-classes", "canary-trained-defect", "canary-crash", "canary-prometheus-down",
@@ -119,7 +121,11 @@ PROMISES: tuple[Promise, ...] = (
     Promise("volume-restore-time", "a cluster's backup is restored and runs in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
             ("velero-restore",), "restore", _RESTORE),
     Promise("data-loss", "a restore loses less than 24 h of data", _BELOW, 86_400.0, Unit.SECONDS, 1,
-            ("restore",), "restore", _RESTORE),
+            ("restore", "cluster-rebuild"), "restore", _RESTORE),
+    Promise("cluster-rebuild", "a lost cluster is made again and serves in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
+            ("cluster-rebuild",), "cluster-lost", _QUARTER),
+    Promise("cluster-content", "a rebuilt cluster holds every object and row, and predicts the same bits", _BELOW, 1.0,
+            Unit.COUNT, 1, ("cluster-rebuild",), "cluster-lost", _QUARTER),
 )  # fmt: skip
 
 _BY_ID = {promise.id: promise for promise in PROMISES}

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sre.clock import Clock
 from sre.errors import UsageError
 from sre.readings import Alert, LoadPlan, Member, Node, Replica, Scale, ServerCounts, Split
-from sre.targets.backups import VolumeBackups
+from sre.targets.backups import Site, VolumeBackups
 
 
 class Capability(StrEnum):
@@ -32,6 +32,7 @@ class Capability(StrEnum):
     CABLES = "cables"
     STORES = "stores"
     VOLUME_BACKUPS = "volume-backups"
+    REBUILD = "rebuild"
 
 
 class Load(Protocol):
@@ -275,6 +276,11 @@ class Target(Protocol):
     @property
     def volumes(self) -> VolumeBackups:
         """Who backs up namespaces with their volumes. Raises CannotRun on a target without the capability."""
+        ...
+
+    @property
+    def site(self) -> Site:
+        """The cluster as a whole. Raises CannotRun on a target without the capability."""
         ...
 
     def kill(self, replica: str) -> None:

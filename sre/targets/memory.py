@@ -33,6 +33,7 @@ from sre.targets.simulation import (
     outages,
     scraped,
 )
+from sre.targets.sites import MemorySite
 from sre.targets.volumes import MemoryVolumes
 
 ALERT = "LowReplicaCount"
@@ -88,6 +89,13 @@ class Behaviour:
         restore_s: until a restore has ended and its pods run, s.
         restore_alters: a restore says Completed and a file is another.
         restore_moves: False: pods come back where they were.
+        sync_s: until a new Velero knows the backups in its store, s.
+        rebuildable: False: no command makes an empty cluster.
+        store_outside: False: the store is lost with the cluster.
+        create_s: until an empty cluster is there, s.
+        system_s: from the end of a restore until all runs, s.
+        rebuild_alters: a rebuilt cluster has one object altered.
+        rebuild_keys: False: it has another certificate authority.
     """
 
     replicas: int = 3
@@ -128,6 +136,13 @@ class Behaviour:
     restore_s: float = 8.0
     restore_alters: bool = False
     restore_moves: bool = True
+    sync_s: float = 60.0
+    rebuildable: bool = True
+    store_outside: bool = True
+    create_s: float = 40.0
+    system_s: float = 60.0
+    rebuild_alters: bool = False
+    rebuild_keys: bool = True
 
 
 class _Source(Protocol):
@@ -149,7 +164,7 @@ class MemoryTarget:
     name = "memory"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING,
-        Capability.VOLUME_BACKUPS,
+        Capability.VOLUME_BACKUPS, Capability.REBUILD,
     })  # fmt: skip
     handle = None
 
@@ -166,6 +181,7 @@ class MemoryTarget:
         self._router = MemoryRouter(self.clock, self.behaviour)
         self._nodes = MemoryNodes(self.clock, self.behaviour, self._replicas)
         self.volumes = MemoryVolumes(self.clock, self.behaviour)
+        self.site = MemorySite(self.clock, self.behaviour, self.volumes)
 
     @property
     def settle_s(self) -> float:

@@ -20,7 +20,7 @@ import httpx
 from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
 from sre.readings import Endpoints, Replica, Scale
-from sre.targets.backups import VolumeBackups
+from sre.targets.backups import Site, VolumeBackups
 from sre.targets.base import Capability, Nodes
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
@@ -129,6 +129,11 @@ class LocalTarget:
     def volumes(self) -> VolumeBackups:
         """None here: its data are files of one machine. See capability BACKUPS."""
         raise CannotRun("the local target has no namespaces to back up; use target kubernetes")
+
+    @property
+    def site(self) -> Site:
+        """None here. See capability BACKUPS."""
+        raise CannotRun("the local target is no cluster that could be made again; use target kubernetes")
 
     @property
     def router(self) -> LocalRouter:
