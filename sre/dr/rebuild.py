@@ -105,7 +105,7 @@ def newest(backups: list[Object]) -> Object | None:
 
 
 def _of_database(missing: str) -> str:
-    return "; ".join(words for words in missing.split("; ") if "postgres" in words)
+    return "; ".join(words for words in missing.split("; ") if "postgres" in words or words.startswith("no workload"))
 
 
 def _seen(look: Callable[[], str]) -> str:

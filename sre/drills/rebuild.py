@@ -66,7 +66,7 @@ class ClusterRebuild(Drill):
         """Acknowledged writes are stamped markers: the newest restored one tells what is lost."""
         run = f"{context.folder.parents[1].name}/{self.name}"
         context.load = Only(self.users(context.target).write(run, self.plan(context.options), context.folder))
-        context.note(run=run)
+        context.note(run=run, load_from=context.target.clock.wall())
         return f"a writer stamps {WRITES_PER_S:.0f} rows a second"
 
     def inject(self, context: Context) -> str:
