@@ -49,7 +49,10 @@ def keys(store: Store) -> tuple[str, str]:
         profile = parser["default"]
         return profile["aws_access_key_id"], profile["aws_secret_access_key"]
     except (OSError, KeyError, configparser.Error) as error:
-        raise UsageError(f"{store.credentials} holds no keys for the store ({error!r}); see SRE_VELERO_CREDENTIALS") from error
+        # Its own words would hold what the file holds.
+        raise UsageError(
+            f"{store.credentials} holds no keys for the store ({type(error).__name__}); see SRE_VELERO_CREDENTIALS"
+        ) from error
 
 
 def check_unused(store: Store) -> None:

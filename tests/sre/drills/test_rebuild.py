@@ -74,19 +74,21 @@ def test_a_lost_cluster_is_made_again_and_every_promise_is_kept(run_rebuild: Run
 
 BROKEN: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("an object is altered", {"rebuild_alters": True}, {}, CONTENT, "object-altered: ml-datasets/train.npz was da7a5e, is 0dd"),
-    ("a row is missing", {}, {"lost_row": 7}, CONTENT, "rows-differ: stamped writes up to the newest one that came back, 1 are lost"),
+    ("a row is missing", {}, {"lost_row": 7}, CONTENT, "rows-differ: stamped writes up to the newest one that came"),
     ("a prediction differs", {}, {"bits": "3f"}, CONTENT, "prediction-differs: the recorded prediction is not repeated: it has"),
     ("the log is not back", {}, {"logged": False}, CONTENT, "prediction-differs"),
-    ("a restore fails in part", {"restore_phase": "PartiallyFailed"}, {}, CONTENT, "rebuild-failed: rebuild the database not within"),
+    ("a restore fails in part", {"restore_phase": "PartiallyFailed"}, {}, CONTENT, "rebuild-failed: rebuild the database not"),
     ("a restore fails", {"restore_phase": "Failed"}, {}, CONTENT, "failed; see `velero restore describe rebuild-"),
-    ("another authority", {"rebuild_keys": False}, {}, CONTENT, "rebuild-failed: rebuild the certificate authority is another one"),
+    ("another authority", {"rebuild_keys": False}, {}, CONTENT, "rebuild-failed: rebuild the certificate authority is"),
     ("backups are not found", {"sync_s": 1e6}, {}, CONTENT, "rebuild-failed: rebuild the backups in the store not within 300 s"),
     ("hours are lost", {}, {"unarchived_s": 1e6}, LOSS, "no stamped write came back at all"),
-    ("it takes hours", {"create_s": 4000.0}, {}, TIME, "a bit-equal prediction (our aim is 15 min) after 4,"),
+    ("it takes hours", {"create_s": 4000.0}, {}, TIME, "a bit-equal prediction (our aim is 15 min) after 68"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("behaviour", "manners", "promise", "words"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
+@pytest.mark.parametrize(
+    ("behaviour", "manners", "promise", "words"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN]
+)
 def test_a_rebuild_that_disappoints_breaks_its_promise(
     run_rebuild: RunRebuild, behaviour: dict[str, Any], manners: dict[str, Any], promise: str, words: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from sre.errors import CannotRun, StepFailed, UsageError
-from sre.targets.kubernetes import deploy
+from sre.targets.kubernetes import deploy, off_site
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
+from sre.targets.kubernetes.velero_install import Store
 from sre.targets.simulation import VirtualClock
 from tests.sre.targets.kubernetes.conftest import Served
 
@@ -88,13 +90,6 @@ def test_waiting_ends_at_once_when_a_job_has_given_up(api: Api, served: Served) 
     assert clock.now() == begin
 
 
-def test_every_workload_says_what_it_waits_for(api: Api, served: Served) -> None:
-    for namespace in ("ml-system", "data", "monitoring"):
-        served.objects |= {DEPLOYMENTS.format(namespace): {"items": []}, MEMBERS.format(namespace): {"items": []}}
-    served.objects[MEMBERS.format("data")] = _listed(("postgres", 3, 3), ("minio", 1, 0))
-    assert deploy.workloads(api) == {"data/postgres": "", "data/minio": "StatefulSet minio: 0 of 1 ready, 1 of them as applied"}
-
-
 def test_images_are_built_one_by_one_by_the_command_that_is_set(tmp_path: Path) -> None:
     note = tmp_path / "note"
     script = "import sys; open(sys.argv[1], 'a').write(' '.join(sys.argv[2:]) + chr(10))"
@@ -125,3 +120,46 @@ def test_an_unknown_overlay_is_named_before_anything_is_changed(api: Api, tmp_pa
     with pytest.raises(UsageError, match="overlay 'other' does not exist; there are dev, prod, staging"):
         deploy.up(where, tmp_path, api, lambda _: None)
     assert not where.folder.exists()
+
+
+def _postgres() -> dict[str, Any]:
+    template = {"metadata": {"annotations": {"kept": "yes"}}, "spec": {}}
+    return {**_object("StatefulSet", "postgres"), "spec": {"template": template}}
+
+
+def test_the_database_gets_a_second_repository_with_the_policy_that_lets_it_out(tmp_path: Path, store: Store) -> None:
+    objects, made = [_postgres(), _object("NetworkPolicy", "default-deny")], list[Any]()
+    with_it = deploy._with_second_repository(objects, made, [_secret()], store)
+    assert [one["metadata"]["name"] for one in made] == [off_site.NAME]
+    assert [(one["kind"], one["metadata"]["name"]) for one in with_it[2:]] == [("NetworkPolicy", off_site.NAME)]
+    annotations = with_it[0]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["kept"] == "yes"
+    assert annotations[off_site.DIGEST]
+    assert objects[0]["spec"]["template"]["metadata"]["annotations"] == {"kept": "yes"}
+    # Without policies everything is open, and one would close the rest.
+    assert len(deploy._with_second_repository([_postgres()], [], [_secret()], store)) == 1
+
+
+def test_a_repository_that_is_there_stays_when_nothing_is_said_of_it(store: Store) -> None:
+    said = deploy._with_second_repository([_postgres()], [], [off_site.secret(store, [_secret()])], store)
+    unsaid = deploy._with_second_repository([_postgres()], [], [off_site.secret(store, [_secret()])], None)
+    assert unsaid == said
+    assert deploy._with_second_repository([_postgres()], [], [], None) == [_postgres()]
+
+
+def test_nothing_is_begun_while_the_store_cannot_be_looked_at(store: Store) -> None:
+    with pytest.raises(CannotRun, match="the store outside the cluster cannot be looked at"):
+        deploy._with_second_repository([_postgres()], [], [], store)
+
+
+def _secret() -> dict[str, Any]:
+    password = base64.b64encode(b"kept").decode()
+    return {"metadata": {"namespace": "data", "name": off_site.NAME}, "data": {"PGBACKREST_REPO2_CIPHER_PASS": password}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """At which nobody listens."""
+    keys = tmp_path / "keys"
+    keys.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    return Store("https://127.0.0.1:9", "ml-off-site", keys)
