@@ -11,7 +11,9 @@ import pytest
 from sre.errors import StepFailed
 from sre.targets.kubernetes import pgbackrest
 from sre.targets.kubernetes.client import Api, Ended
+from sre.targets.kubernetes.database import MEMBERS
 from sre.targets.kubernetes.pgbackrest import Held
+from sre.targets.kubernetes.target import KubernetesTarget
 from tests.sre.targets.kubernetes.conftest import Served
 
 SYSTEM = "7713577230962278432"
@@ -109,3 +111,33 @@ def test_what_fails_beside_a_member_is_told_in_its_words(asked: Asked) -> None:
     asked.answer = lambda *_: (39, "ERROR: [039]: HTTP request\nfailed")
     with pytest.raises(StepFailed, match=r"info.*beside postgres-0 ended with 39: ERROR: \[039\]: HTTP request failed"):
         pgbackrest.ask(asked, "postgres-0")
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_on_the_real_cluster_a_database_is_made_only_where_every_repository_could_be_asked(
+    system_on_cluster: KubernetesTarget,
+) -> None:
+    def tried(environment: str) -> str:
+        script = f"{environment} timeout 60 python /etc/postgres/config/bootstrap.py --datadir=/tmp/try/data"
+        look = "ls /tmp/try/data/PG_VERSION 2>&1; rm -rf /tmp/try"
+        command = ["sh", "-c", f'{script}; echo "ended with $?"; {look}']
+        return system_on_cluster.api.run("data", "postgres-0", "postgres", command, within_s=90.0).output
+
+    made = tried("")
+    assert "ended with 0\n/tmp/try/data/PG_VERSION" in made
+    unasked = tried("PGBACKREST_REPO1_S3_BUCKET=nothing PGBACKREST_REPO2_S3_BUCKET=nothing")
+    assert "no database is made while the backups cannot be asked: repository" in unasked
+    assert "ended with 124" in unasked
+    assert "No such file or directory" in unasked
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+def test_on_the_real_cluster_a_database_with_a_backup_is_known_by_its_identifier(system_on_cluster: KubernetesTarget) -> None:
+    api = system_on_cluster.api
+    repository = 2 if not pgbackrest.unusable(pgbackrest.ask(api, "postgres-0"), 2) else 1
+    label = pgbackrest.back_up(api, repository)
+    found = pgbackrest.kept(api)
+    assert set(found) == {f"data/{member}" for member in MEMBERS}
+    assert {words.rpartition(" ")[2] for words in found.values()} == {label}
