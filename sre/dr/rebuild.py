@@ -6,7 +6,7 @@ out of the restore, and its members find a repository with a backup where they f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sre.clock import Clock
@@ -93,7 +93,7 @@ def wait(look: Callable[[], str], what: str, clock: Clock, within_s: float, say:
         clock.sleep(LOOK_EVERY_S)
 
 
-def newest(backups: list[Object]) -> Object | None:
+def newest(backups: Sequence[Object]) -> Object | None:
     """The newest complete backup that has all of the system."""
     whole = [
         one

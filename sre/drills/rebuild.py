@@ -26,7 +26,7 @@ from sre.targets.base import Capability, Target
 from sre.units import Unit, show
 from sre.verdict import Verdict
 
-RTO_AIM_S, RPO_AIM_S = 900.0, 300.0
+RTO_AIM_S = 900.0
 WRITES_PER_S = 20.0
 # More than what is archived at once: what is written after the backup must come back too.
 WRITE_ON_S = 75.0
@@ -43,7 +43,7 @@ class ClusterRebuild(Drill):
     summary = (
         "the cluster is destroyed and made again from the store outside of it, until a recorded prediction has the same bits"
     )
-    promises: ClassVar = ("cluster-rebuild", "cluster-content", "data-loss")
+    promises: ClassVar = ("cluster-rebuild", "cluster-content", "cluster-data-loss")
     needs: ClassVar = frozenset({Capability.REBUILD, Capability.VOLUME_BACKUPS})
 
     def users(self, target: Target) -> Users:
@@ -136,7 +136,7 @@ class ClusterRebuild(Drill):
             verdicts.append(_time(facts))
         verdicts.append(ruled(promise("cluster-content"), found, compared if "contents" in facts else 0, kept))
         if reached is not None:
-            verdicts.append(data_loss(promise("data-loss"), reached))
+            verdicts.append(data_loss(promise("cluster-data-loss"), reached))
         return Judgement(tuple(verdicts), tuple(map(told, found)))
 
     def _back_up(self, context: Context) -> list[Finding]:
