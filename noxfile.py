@@ -121,6 +121,14 @@ def cluster(session: nox.Session) -> None:
             session.run(*command, "down", external=True)
 
 
+@nox.session
+def images(session: nox.Session) -> None:
+    """Build every image and run it in a pod that may do nothing, on the cluster that SRE_CLUSTER begins."""
+    ready(session)
+    session.env["SRE_BUILD_IMAGES"] = "1"
+    session.run(str(BIN / "python"), "-m", "pytest", "tests/manifests/test_images.py", *session.posargs, external=True)
+
+
 def _begin_cluster(session: nox.Session, command: list[str]) -> None:
     told = str(session.run(*command, "up", "--addons", ADDONS, silent=True, external=True))
     session.env["KUBECONFIG"] = next(line.partition("KUBECONFIG=")[2] for line in told.splitlines() if "KUBECONFIG=" in line)
@@ -180,6 +188,13 @@ def restore_study(session: nox.Session) -> None:
     moments = ("tests/sre/dr/test_pgbackrest.py", "-k", "random_moments", "--moments", "20")
     session.run(str(BIN / "python"), "-m", "pytest", *moments, external=True)
     session.run(str(BIN / "python"), "-m", "tests.studies.restore", *session.posargs, external=True)
+
+
+@nox.session(name="recovery-study")
+def recovery_study(session: nox.Session) -> None:
+    """Run one drill many times on a cluster: `-- pod-recovery 59` when left out, or `-- node-recovery 29`. Resumable."""
+    ready(session, programs=True)
+    session.run(str(BIN / "python"), "-m", "tests.studies.recovery", *session.posargs, external=True)
 
 
 @nox.session(name="corruption-study")

@@ -60,6 +60,7 @@ class Node:
         open: it takes new pods.
         replicas: serving replicas on it.
         others: whatever else runs on it, as `namespace/pod`.
+        zone: that it says it is in; empty when it says none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Node:
     open: bool
     replicas: tuple[str, ...]
     others: tuple[str, ...]
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

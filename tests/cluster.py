@@ -1,7 +1,7 @@
 """kubectl, and a real Kubernetes cluster where one can run.
 
-The cluster is what KUBECONFIG names, or what the command of SRE_CLUSTER begins: one that prints `export KUBECONFIG=...`, and
-whose second call finds what its first began.
+The cluster is what KUBECONFIG names, or what the command of SRE_CLUSTER begins with `up`: that prints `export KUBECONFIG=...`,
+and its second call finds what its first began. `status` fails while there is none, `down` ends it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -118,9 +119,19 @@ def kubectl() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """A cluster that is up; it stays so, for beginning one takes longer than most tests."""
+def cluster() -> Iterator[Cluster]:
+    """A cluster that is up. One that was up before stays so."""
+    before = _up()
     begun = begin()
     if isinstance(begun, str):
         pytest.skip(f"no Kubernetes cluster: {begun}")
-    return begun
+    yield begun
+    if not before:
+        subprocess.run([*begun.command, "down"], capture_output=True, timeout=_BEGIN_WITHIN_S, check=True)
+
+
+def _up() -> bool:
+    """Whether the cluster that SRE_CLUSTER would begin is up already, or another is named."""
+    if not _COMMAND:
+        return True
+    return not subprocess.run([*shlex.split(_COMMAND), "status"], capture_output=True, timeout=60, check=False).returncode

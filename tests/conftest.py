@@ -25,6 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--moments", type=int, default=5, help="how many random moments a database is restored to")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A cluster takes its share of the processors as long as it is up, so those that begin one come last.
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kill" in metafunc.fixturenames:
         metafunc.parametrize("kill", range(metafunc.config.getoption("--kills")))

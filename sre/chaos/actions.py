@@ -7,20 +7,34 @@ from sre.errors import UsageError
 from sre.faults.base import Fault
 from sre.faults.database import named
 from sre.faults.node import lost
-from sre.faults.process import KillReplica, PauseReplica, RollOut
-from sre.targets.base import Target
+from sre.faults.process import REMOVALS, KillReplicas, PauseReplica, RemovePod, RollOut
+from sre.targets.base import Removal, Target
 
-__all__ = ["break_database", "kill_replica", "lose_node", "pause_replica", "roll_replicas", "undo_all"]
+__all__ = ["break_database", "kill_replica", "lose_node", "pause_replica", "remove_pod", "roll_replicas", "undo_all"]
 
 
 def kill_replica(replica: str) -> dict[str, str | float]:
-    """SIGKILL a serving replica, for example `serving-2`."""
-    return _inject(KillReplica(_target_of(replica), replica))
+    """SIGKILL a serving replica, for example `serving-2`; several with commas between."""
+    replicas = tuple(replica.split(","))
+    targets = [_target_of(one) for one in replicas]
+    return _inject(KillReplicas(targets[0], replicas))
 
 
 def pause_replica(replica: str) -> dict[str, str | float]:
     """Freeze a serving replica: it accepts connections and answers nothing."""
     return _inject(PauseReplica(_target_of(replica), replica))
+
+
+def remove_pod(replica: str, how: Removal) -> dict[str, str | float]:
+    """Take the pod of a serving replica away.
+
+    Args:
+        replica: for example `serving-2`.
+        how: `delete` or `evict`.
+    """
+    if how not in REMOVALS:
+        raise UsageError(f"a pod cannot be removed by {how!r}; there are {', '.join(REMOVALS)}")
+    return _inject(RemovePod(_target_of(replica), replica, how))
 
 
 def break_database(kind: str, member: str) -> dict[str, str | float]:

@@ -28,7 +28,7 @@ from sre.drills.database_faults import (
 )
 from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
-from sre.drills.pod_recovery import PodRecovery
+from sre.drills.pod_recovery import PodDeleted, PodEvicted, PodRecovery, ZoneKilled
 from sre.drills.rebuild import ClusterRebuild
 from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
@@ -42,7 +42,7 @@ DRILLS: dict[str, type[Drill]] = {
     kind.name: kind
     for kind in (
         Training, PeakLoad, PodRecovery, Alerting,
-        ScaleOut, RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
+        PodDeleted, PodEvicted, ZoneKilled, ScaleOut, RollingUpdate, NodeDrain, NodeKubelet, NodeCut, NodeRecovery,
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,

@@ -93,9 +93,9 @@ def known_key(path: Path) -> Ed25519PublicKey | None:
 def newest(root: Path, key: Ed25519PublicKey | None) -> dict[str, RunRecord]:
     """The newest signed run of each drill, by the drill's name."""
     found: dict[str, RunRecord] = {}
-    for folder, record in _records(root):
+    for folder, record in records(root):
         names = {drill.name for drill in record.drills}
-        if names - found.keys() and _signed(folder, record, key):
+        if names - found.keys() and signed(folder, record, key):
             found = dict.fromkeys(names, record) | found
     return found
 
@@ -108,10 +108,10 @@ def standings(root: Path, key: Ed25519PublicKey | None) -> list[Standing]:
         key: whose signature counts; None lets nothing count.
     """
     found = {(drill, row.id): Standing(promise=row, drill=drill) for row in PROMISES for drill in row.drills}
-    for folder, record in _records(root):
+    for folder, record in records(root):
         told = {place: new for place, new in _told(record, found).items() if new != found[place]}
         # Signatures are checked only where they matter, for checking reads every file of a run.
-        if told and _signed(folder, record, key):
+        if told and signed(folder, record, key):
             found |= told
     return list(found.values())
 
@@ -148,14 +148,15 @@ def _told(record: RunRecord, found: Mapping[tuple[str, str], Standing]) -> dict[
     for place, row in found.items():
         if (drill := drills.get(row.drill)) is None:
             continue
-        outcome, verdict = _outcome(drill, row.promise)
+        outcome, verdict = outcome_of(drill, row.promise)
         at = drill.started_wall + drill.ended - drill.started
         new = row if row.run else replace(row, run=record.id, target=record.target, at=at, outcome=outcome, verdict=verdict)
         told[place] = replace(new, kept_at=at) if outcome is Outcome.KEPT and new.kept_at is None else new
     return told
 
 
-def _outcome(drill: DrillRecord, promise: Promise) -> tuple[Outcome, Verdict | None]:
+def outcome_of(drill: DrillRecord, promise: Promise) -> tuple[Outcome, Verdict | None]:
+    """Of a promise in a drill of a run: its verdict against today's bound, None when there is none, and the steps that failed."""
     failed = [Outcome.ERROR for step in drill.steps if step.result == "failed"]
     for verdict in drill.verdicts:
         # A verdict against another bound is one on a promise that is no longer made.
@@ -164,7 +165,7 @@ def _outcome(drill: DrillRecord, promise: Promise) -> tuple[Outcome, Verdict | N
     return combine(failed), None
 
 
-def _records(root: Path) -> Iterator[tuple[Path, RunRecord]]:
+def records(root: Path) -> Iterator[tuple[Path, RunRecord]]:
     """Every run that can be read, newest first."""
     for folder in bundle.runs(root):
         try:
@@ -173,5 +174,6 @@ def _records(root: Path) -> Iterator[tuple[Path, RunRecord]]:
             continue
 
 
-def _signed(folder: Path, record: RunRecord, key: Ed25519PublicKey | None) -> bool:
+def signed(folder: Path, record: RunRecord, key: Ed25519PublicKey | None) -> bool:
+    """Whether a run is what the owner of the key attested; never without a key."""
     return key is not None and not attest.problems(folder, record, key)

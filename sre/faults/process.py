@@ -5,29 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sre.faults.base import Undo
-from sre.targets.base import Target
+from sre.targets.base import Removal, Target
+
+REMOVALS: dict[Removal, str] = {"delete": "deletion", "evict": "eviction"}
 
 
 @dataclass(frozen=True, slots=True)
-class KillReplica:
-    """End a replica at once. The platform starts it again; the undo waits until it has."""
+class KillReplicas:
+    """End replicas at once. The platform starts them again; the undo waits until it has."""
 
     target: Target
-    replica: str
+    replicas: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"SIGKILL {self.replica}"
+        return f"SIGKILL {' and '.join(self.replicas)}"
 
     @property
     def undo(self) -> Undo:
         """Wait for the platform."""
-        return Undo("await-ready", {"replica": self.replica}, f"wait until {self.replica} is ready again")
+        if len(self.replicas) > 1:
+            return Undo("await-replicas", {}, "wait until every replica is ready")
+        return Undo("await-ready", {"replica": self.replicas[0]}, f"wait until {self.replicas[0]} is ready again")
 
     def inject(self) -> None:
-        """Kill it."""
-        self.target.kill(self.replica)
+        """Kill them, one right after another."""
+        for replica in self.replicas:
+            self.target.kill(replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,29 @@ class PauseReplica:
     def inject(self) -> None:
         """Freeze it."""
         self.target.pause(self.replica)
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePod:
+    """Take a replica's pod away, at once or in good order. The platform begins another; the undo waits until it has."""
+
+    target: Target
+    replica: str
+    how: Removal
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{REMOVALS[self.how]} of the pod of {self.replica}"
+
+    @property
+    def undo(self) -> Undo:
+        """Wait for the platform."""
+        return Undo("await-ready", {"replica": self.replica}, f"wait until {self.replica} is ready again")
+
+    def inject(self) -> None:
+        """Take it away."""
+        self.target.remove(self.replica, self.how)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sre.clock import Clock
 from sre.errors import UsageError
 from sre.readings import Alert, LoadPlan, Member, Node, Replica, Scale, ServerCounts, Split
 from sre.targets.backups import Site, VolumeBackups
+
+Removal = Literal["delete", "evict"]
 
 
 class Capability(StrEnum):
@@ -27,6 +29,7 @@ class Capability(StrEnum):
     DATABASE_CLUSTER = "database-cluster"
     WEIGHTS = "weights"
     NODES = "nodes"
+    PODS = "pods"
     ROLLOUTS = "rollouts"
     SCALING = "scaling"
     CABLES = "cables"
@@ -265,6 +268,20 @@ class Target(Protocol):
         """The nodes. Raises CannotRun on a target without the capability."""
         ...
 
+    def remove(self, replica: str, how: Removal) -> None:
+        """Take a replica's pod away; the platform begins another.
+
+        Args:
+            replica: its name.
+            how: `delete` without grace, or `evict`, which asks disruption budgets first and lets it drain.
+
+        Raises:
+            CannotRun: on a target without the capability `pods`.
+            UsageError: for an unknown name.
+            StepFailed: it was refused.
+        """
+        ...
+
     def roll_out(self) -> None:
         """Begin to replace every replica in good order, as a release does. Raises CannotRun without the capability."""
         ...
@@ -284,7 +301,7 @@ class Target(Protocol):
         ...
 
     def kill(self, replica: str) -> None:
-        """End a replica at once (SIGKILL; pod deletion without grace). Raises UsageError for an unknown name."""
+        """End a replica at once by SIGKILL. Raises UsageError for an unknown name."""
         ...
 
     def pause(self, replica: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from sre.errors import CannotRun, StepFailed, UsageError
 from sre.measure.quantiles import quantile
 from sre.readings import Alert, LoadPlan, Replica, Scale, ServerCounts
-from sre.targets.base import Capability, DatabaseCluster, Load
+from sre.targets.base import Capability, DatabaseCluster, Load, Removal
 from sre.targets.generator import MemoryLoad
 from sre.targets.nodes import MemoryNodes
 from sre.targets.routing import CANARY, MemoryRouter
@@ -76,6 +76,7 @@ class Behaviour:
         canary_failing: share of the canary's answers that are a 500.
         node_noticed_s: until what was on a lost node begins elsewhere, s.
         node_carries: what else runs on the first node, as `namespace/pod`.
+        zones: of the nodes, in turn.
         scale_to: replicas that the autoscaler wants under load.
         scale_up_s, scale_down_s: until it wants one more or one less, s.
         scaled_ready: False: those that it adds never get ready.
@@ -122,6 +123,7 @@ class Behaviour:
     canary_failing: float = 0.0
     node_noticed_s: float = 50.0
     node_carries: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ("a", "b", "a")
     scale_to: int = 5
     scale_up_s: float = 30.0
     scale_down_s: float = 300.0
@@ -163,8 +165,8 @@ class MemoryTarget:
 
     name = "memory"
     capabilities = frozenset({
-        Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.ROLLOUTS, Capability.SCALING,
-        Capability.VOLUME_BACKUPS, Capability.REBUILD,
+        Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.PODS, Capability.ROLLOUTS,
+        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.REBUILD,
     })  # fmt: skip
     handle = None
 
@@ -237,6 +239,11 @@ class MemoryTarget:
         """End a pause. Raises StepFailed when there is no process."""
         _, process = self._process(replica)
         process.thaw(self.clock.now())
+
+    def remove(self, replica: str, how: Removal) -> None:
+        """The same as `kill` here, in both ways."""
+        del how
+        self.kill(replica)
 
     def roll_out(self) -> None:
         """Each replica ends once its successor is ready, one after another."""

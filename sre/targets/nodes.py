@@ -18,6 +18,7 @@ class NodeBehaviour(Protocol):
     startup_s: float
     node_noticed_s: float
     node_carries: tuple[str, ...]
+    zones: tuple[str, ...]
 
 
 class MemoryNodes:
@@ -63,7 +64,8 @@ class MemoryNodes:
         gone = bool(how) and self._clock.now() >= noticed
         replicas = tuple(replica for replica, where in self._where.items() if where == name)
         others = self._behaviour.node_carries if name == self._names[0] else ()
-        return Node(name, ready=not gone or how == "drain", open=not gone, replicas=replicas, others=others)
+        zone = self._behaviour.zones[self._names.index(name) % len(self._behaviour.zones)] if self._behaviour.zones else ""
+        return Node(name, ready=not gone or how == "drain", open=not gone, replicas=replicas, others=others, zone=zone)
 
     def _known(self, node: str) -> None:
         if node not in self._names:

@@ -23,7 +23,7 @@ from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
 from sre.targets.backups import NAMESPACES
-from sre.targets.base import Capability, Observers, Target
+from sre.targets.base import Capability, Observers, Removal, Target
 from sre.targets.kubernetes import target as kubernetes
 from sre.targets.kubernetes.target import KubernetesTarget
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
@@ -210,6 +210,23 @@ def test_a_target_with_an_autoscaler_says_how_many_replicas_it_wants(place: Plac
     scale = place.target.scale()
     assert scale.least <= scale.wanted <= scale.most
     assert scale.ready >= 3
+
+
+@pytest.mark.parametrize("how", ["delete", "evict"])
+def test_a_removed_pod_is_replaced_by_another(place: Place, how: Removal) -> None:
+    if Capability.PODS not in place.target.capabilities:
+        with pytest.raises(CannotRun, match=f"no pod to {how} for {VICTIM}; use target kubernetes"):
+            place.target.remove(VICTIM, how)
+        return
+    with pytest.raises(UsageError, match="'serving-9' does not exist; there are serving-1"):
+        place.target.remove("serving-9", how)
+    before = {replica.name: replica.identity for replica in place.target.replicas()}
+    place.target.remove(VICTIM, how)
+    place.wait_for(lambda: place.replica().identity != before[VICTIM], within=5.0)
+    place.wait_for(lambda: place.replica().ready)
+    after = {replica.name: replica.identity for replica in place.target.replicas()}
+    assert after.pop(VICTIM) not in before.values()
+    assert after == {name: identity for name, identity in before.items() if name != VICTIM}
 
 
 def test_a_rollout_replaces_every_replica(place: Place) -> None:

@@ -17,6 +17,7 @@ _MINIO, _MLFLOW, _POSTGRES = ("data/minio", 9000), ("data/mlflow", 5000), ("data
 # Of the network policies: every way between workloads. Whoever opens another one adds it here.
 WAYS: dict[str, tuple[tuple[str, int], ...]] = {
     **{f"ml-system/{arm}": (_POSTGRES, _MLFLOW, _MINIO) for arm in _ARMS},
+    "ml-system/ml-api-arms": tuple((f"ml-system/{arm}", 5000) for arm in _ARMS),
     "ml-system/migrate": (_POSTGRES,),
     "ml-system/ml-training": (_MLFLOW, _MINIO),
     "data/postgres": (_POSTGRES, ("data/postgres", 8008), _MINIO),
@@ -30,8 +31,11 @@ WAYS: dict[str, tuple[tuple[str, int], ...]] = {
     ),
 }  # fmt: skip
 # Of the namespaces outside: the proxies of the edge, and the backups.
+_EDGES = ("projectcontour", "ingress-nginx")
 OUTSIDE = {
-    *((edge, f"ml-system/{arm}", 5000) for edge in ("projectcontour", "ingress-nginx") for arm in _ARMS), ("velero", *_MINIO),
+    *((edge, f"ml-system/{arm}", 5000) for edge in _EDGES for arm in _ARMS),
+    *((edge, "ml-system/ml-api-arms", port) for edge in _EDGES for port in (5001, 5002)),
+    ("velero", *_MINIO),
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from tests.cluster import Cluster
 from tests.manifests import overlays
 from tests.manifests.generated import OVERLAYS
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 _SETTLED_WITHIN_S = 120
 _OWN = ("ml-system", "data", "monitoring")

@@ -22,7 +22,7 @@ from tests.cluster import Cluster
 
 IMAGES = PROJECT / "k8s" / "images"
 REQUIREMENTS = PROJECT / "requirements"
-NAMES = ("alertmanager", "api", "mlflow", "postgres", "prometheus", "training")
+NAMES = ("alertmanager", "api", "arms", "mlflow", "postgres", "prometheus", "training")
 DOCKERFILES = {name: IMAGES / name / "Dockerfile" for name in NAMES}
 # The lock of an image, and where it is other than its name says.
 LOCKS = {"api": "serving", "mlflow": "mlflow", "postgres": "postgres", "training": "training"}
@@ -219,6 +219,7 @@ TRAINS = "import torch, onnx, mlflow, system.training.steps, system.storage.s3"
 CHECKS = {
     "alertmanager": "prometheus-alertmanager --version && amtool --version",
     "api": f'python -c "{NO_TORCH}; import system.serving.launcher, system.storage.s3" && python -m system validate serve',
+    "arms": "nginx -v",
     "mlflow": "mlflow server --help && python -c 'import boto3, psycopg'",
     "postgres": "patroni --version && postgres --version && psql --version && pgbackrest version",
     "prometheus": "prometheus --version && promtool --version",
@@ -269,7 +270,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.run("delete", "namespace", name, "--wait=false")
 
 
-@pytest.mark.skipif(not os.environ.get("SRE_CLUSTER"), reason="takes minutes for each image: set SRE_CLUSTER to build them")
+@pytest.mark.skipif("SRE_BUILD_IMAGES" not in os.environ, reason="takes minutes for each image; see `nox -s images`")
 @pytest.mark.timeout(BUILT_WITHIN_S + ENDED_WITHIN_S)
 @pytest.mark.parametrize("image", NAMES)
 def test_an_image_builds_and_runs_where_nothing_is_allowed(cluster: Cluster, namespace: str, image: str) -> None:

@@ -120,3 +120,19 @@ def test_the_edge_asks_another_replica(overlay: str) -> None:
     (headers,) = (one["requestHeaderModifier"]["set"] for one in predictions["filters"])
     assert {one["name"] for one in headers} == {"x-envoy-retry-on", "x-envoy-retriable-status-codes", "x-envoy-max-retries"}
     assert "filters" not in health
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_an_arm_does_not_answer_goes_to_production_while_the_edge_still_waits(overlay: str) -> None:
+    found = {(one["kind"], one["metadata"]["name"]): one for one in overlays.fresh(overlay)}
+    (config,) = (one for (kind, name), one in found.items() if kind == "ConfigMap" and name.startswith("ml-api-arms-"))
+    text = config["data"]["nginx.conf"]
+    servers = re.findall(r"server ([a-z-]+)\.ml-system\.svc\.cluster\.local\.:(\d+)( backup)? max_fails=0;", text)
+    assert servers == [
+        ("ml-api-canary", "80", ""), ("ml-api", "80", " backup"), ("ml-api-control", "80", ""), ("ml-api", "80", " backup"),
+    ]  # fmt: skip
+    for name, port, _ in servers:
+        assert [one["port"] for one in found["Service", name]["spec"]["ports"]] == [int(port)]
+    predictions, _ = found["HTTPRoute", "ml-api"]["spec"]["rules"]
+    (patience,) = re.findall(r"proxy_read_timeout (\d+)s;", text)
+    assert int(patience) < int(predictions["timeouts"]["backendRequest"].removesuffix("s"))

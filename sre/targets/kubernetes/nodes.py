@@ -25,8 +25,9 @@ COMMAND_WITHIN_S = 50.0
 # An experiment may take a minute in all.
 EVICTED_WITHIN_S = 45.0
 _NODES = "/api/v1/nodes"
+_ZONE = "topology.kubernetes.io/zone"
 _MIRROR = "kubernetes.io/config.mirror"
-_TOO_MANY = 429
+TOO_MANY = 429
 
 
 class KubernetesNodes:
@@ -88,16 +89,17 @@ class KubernetesNodes:
         listed = self._api.get(f"/api/v1/pods?fieldSelector=spec.nodeName%3D{node}")["items"]
         waiting = [pod["metadata"] for pod in listed if goes(pod)]
         while waiting:
-            waiting = [pod for pod in waiting if self._evicted(pod) == _TOO_MANY]
+            waiting = [pod for pod in waiting if evict(self._api, pod["namespace"], pod["name"]) == TOO_MANY]
             if waiting and self._clock.now() > deadline:
                 held = ", ".join(f"{pod['namespace']}/{pod['name']}" for pod in waiting)
                 raise StepFailed(f"{node} is not drained within {EVICTED_WITHIN_S:.0f} s; disruption budgets hold {held}")
             self._clock.sleep(1.0 if waiting else 0.0)
 
-    def _evicted(self, pod: Mapping[str, Any]) -> int:
-        name = {"name": pod["name"], "namespace": pod["namespace"]}
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name}
-        return self._api.post(f"/api/v1/namespaces/{pod['namespace']}/pods/{pod['name']}/eviction", body)
+
+def evict(api: Api, namespace: str, pod: str) -> int:
+    """Ask for a pod's eviction; the status, `TOO_MANY` while a disruption budget holds it."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    return api.post(f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", body)
 
 
 def reading(node: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], replicas: Mapping[str, str]) -> Node:
@@ -112,7 +114,8 @@ def reading(node: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], replicas
     here = [pod["metadata"] for pod in pods if pod["spec"].get("nodeName") == name and goes(pod)]
     others = sorted(f"{pod['namespace']}/{pod['name']}" for pod in here if pod["name"] not in replicas)
     carried = tuple(sorted(replicas[pod["name"]] for pod in here if pod["name"] in replicas))
-    return Node(name, ready(node), not node["spec"].get("unschedulable", False), carried, tuple(others))
+    zone = (node["metadata"].get("labels") or {}).get(_ZONE, "")
+    return Node(name, ready(node), not node["spec"].get("unschedulable", False), carried, tuple(others), zone)
 
 
 def ready(node: Mapping[str, Any]) -> bool:

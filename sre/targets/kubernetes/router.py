@@ -25,8 +25,9 @@ from sre.targets.kubernetes.slots import Slot
 from sre.targets.registry import CANDIDATE, PRODUCTION, Registry
 
 CANARY, CONTROL = "canary-1", "control-1"
-# By replica: its Deployment, which its Service has the name of, and what its pods are labelled with.
+# By replica: its Deployment, the way to it in the route, and what its pods are labelled with.
 DEPLOYMENTS = {CANARY: "ml-api-canary", CONTROL: "ml-api-control"}
+BACKENDS = {CANARY: "ml-api-arms-canary", CONTROL: "ml-api-arms-control"}
 TRACKS = {CANARY: "canary", CONTROL: "control"}
 STABLE = "ml-api"
 MARK = "ml-sre/canary"
@@ -239,7 +240,7 @@ def weighted(rules: Rules, canary: float, control: float) -> Rules:
     changed = deepcopy(rules)
     first = round(canary * WHOLE)
     second = min(round(control * WHOLE), WHOLE - first)
-    weights = {DEPLOYMENTS[CANARY]: first, DEPLOYMENTS[CONTROL]: second, STABLE: WHOLE - first - second}
+    weights = {BACKENDS[CANARY]: first, BACKENDS[CONTROL]: second, STABLE: WHOLE - first - second}
     for rule in _split(changed):
         for backend in rule["backendRefs"]:
             backend["weight"] = weights[backend["name"]]
@@ -250,7 +251,7 @@ def shares(rules: Rules) -> tuple[float, float]:
     """Shares of canary and control by the first rule that has them. Raises StepFailed when none has."""
     weights = {backend["name"]: int(backend.get("weight", 1)) for backend in _split(rules)[0]["backendRefs"]}
     total = sum(weights.values()) or 1
-    return weights[DEPLOYMENTS[CANARY]] / total, weights[DEPLOYMENTS[CONTROL]] / total
+    return weights[BACKENDS[CANARY]] / total, weights[BACKENDS[CONTROL]] / total
 
 
 def unsettled(route: Mapping[str, Any]) -> str:
@@ -282,9 +283,9 @@ def there(pods: Pods) -> str:
 
 
 def _split(rules: Rules) -> Rules:
-    found = [rule for rule in rules if {*DEPLOYMENTS.values(), STABLE} == {one["name"] for one in rule.get("backendRefs", ())}]
+    found = [rule for rule in rules if {*BACKENDS.values(), STABLE} == {one["name"] for one in rule.get("backendRefs", ())}]
     if not found:
-        raise StepFailed(f"no rule of HTTPRoute ml-api has the backends {', '.join(DEPLOYMENTS.values())}; {_COMPONENT}")
+        raise StepFailed(f"no rule of HTTPRoute ml-api has the backends {', '.join(BACKENDS.values())}; {_COMPONENT}")
     return found
 
 

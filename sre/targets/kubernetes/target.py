@@ -15,8 +15,8 @@ from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import Site, VolumeBackups
-from sre.targets.base import Capability, Nodes
-from sre.targets.kubernetes import edge, place, secrets, slots, velero
+from sre.targets.base import Capability, Nodes, Removal
+from sre.targets.kubernetes import edge, nodes, place, secrets, slots, velero
 from sre.targets.kubernetes.access import Access
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.database import KubernetesDatabase
@@ -33,6 +33,7 @@ NAMESPACE = "ml-system"
 _DEPLOYMENT = "/apis/apps/v1/namespaces/{}/deployments/ml-api"
 _AUTOSCALER = "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers/ml-api"
 _PODS = "/api/v1/namespaces/{}/pods?labelSelector=app.kubernetes.io%2Fname%3Dml-api%2Ctrack%3Dstable"
+_POD = "/api/v1/namespaces/{}/pods/{}?gracePeriodSeconds=0"
 PORT = 5000
 # Of k8s/base/monitoring/prometheus.yml, and of backendRequest in k8s/base/edge/route.yaml.
 SCRAPE_INTERVAL_S = 2
@@ -75,8 +76,9 @@ class KubernetesTarget:
 
     name = "kubernetes"
     capabilities = frozenset({
-        Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
-        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS, Capability.REBUILD,
+        Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.PODS,
+        Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS,
+        Capability.REBUILD,
     })  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what the settings say
@@ -139,6 +141,16 @@ class KubernetesTarget:
         """The nodes of the cluster."""
         return self._nodes
 
+    def remove(self, replica: str, how: Removal) -> None:
+        """Delete its pod without grace, or ask for its eviction."""
+        slot = self._known(replica)
+        if not slot.pod:
+            raise StepFailed(f"{replica} has no pod to {how}")
+        if how == "delete":
+            self.api.delete(_POD.format(self._namespace, slot.pod))
+        elif nodes.evict(self.api, self._namespace, slot.pod) == nodes.TOO_MANY:
+            raise StepFailed(f"a disruption budget holds pod {slot.pod} of {replica}; see `kubectl get pdb -n {self._namespace}`")
+
     def roll_out(self) -> None:
         """Restart the Deployment as `kubectl rollout restart` does: its template gets the time, so that every pod is old."""
         stamp = {"kubectl.kubernetes.io/restartedAt": iso(self.clock.wall())}
@@ -184,10 +196,7 @@ class KubernetesTarget:
         self._signal(replica, _CONTINUE)
 
     def _signal(self, replica: str, number: int) -> None:
-        found = {slot.name: slot for slot in (*self._slots(), *self._router.arms())}
-        if replica not in found:
-            raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(found)}")
-        slot = found[replica]
+        slot = self._known(replica)
         if not slot.identity:
             raise StepFailed(f"{replica} has no container to send signal {number} to (pod: {slot.pod or 'none'})")
         ended = self.api.run(self._namespace, slot.pod, slots.CONTAINER, ["sh", "-c", _SIGNAL, "signal", str(number)])
@@ -195,6 +204,12 @@ class KubernetesTarget:
         gone = number == _KILL and ended.code in (None, _KILLED) and ended.output.startswith("signal to")
         if ended.code != 0 and not gone:
             raise StepFailed(f"signal {number} was not sent to {replica} (status {ended.code}): {ended.output.strip()[-300:]}")
+
+    def _known(self, replica: str) -> slots.Slot:
+        found = {slot.name: slot for slot in (*self._slots(), *self._router.arms())}
+        if replica not in found:
+            raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(found)}")
+        return found[replica]
 
     def _slots(self) -> tuple[slots.Slot, ...]:
         pods = self.api.get(_PODS.format(self._namespace))["items"]

@@ -21,7 +21,7 @@ from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
 from sre.readings import Endpoints, Replica, Scale
 from sre.targets.backups import Site, VolumeBackups
-from sre.targets.base import Capability, Nodes
+from sre.targets.base import Capability, Nodes, Removal
 from sre.targets.local import processes, state
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
 from sre.targets.local.members import LocalDatabase
@@ -116,6 +116,10 @@ class LocalTarget:
     def nodes(self) -> Nodes:
         """There is only this machine."""
         raise CannotRun("the local target has no nodes to lose; use target kubernetes")
+
+    def remove(self, replica: str, how: Removal) -> None:
+        """Its replicas are processes."""
+        raise CannotRun(f"the local target has no pod to {how} for {replica}; use target kubernetes")
 
     def roll_out(self) -> None:
         """Its replicas take a new model without being replaced."""

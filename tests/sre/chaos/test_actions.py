@@ -62,6 +62,22 @@ def test_a_database_fault_needs_a_cluster_and_plans_nothing_without_one(ledger: 
     assert ledger.entries() == []
 
 
+def test_a_pod_is_removed_in_one_of_two_ways(target: MemoryTarget, ledger: Ledger) -> None:
+    assert actions.remove_pod("serving-2", "delete")["fault"] == "deletion of the pod of serving-2"
+    assert target.replicas()[1].identity == ""
+    with pytest.raises(UsageError, match="a pod cannot be removed by 'burn'; there are delete, evict"):
+        actions.remove_pod("serving-1", "burn")  # type: ignore[arg-type]
+    assert len(ledger.pending()) == 1
+
+
+def test_several_replicas_are_killed_and_none_when_one_is_unknown(target: MemoryTarget, ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="'serving-9' does not exist"):
+        actions.kill_replica("serving-1,serving-9")
+    assert ledger.entries() == []
+    assert actions.kill_replica("serving-1,serving-3")["fault"] == "SIGKILL serving-1 and serving-3"
+    assert [bool(replica.identity) for replica in target.replicas()] == [False, True, False]
+
+
 def test_everything_is_undone(target: MemoryTarget, ledger: Ledger) -> None:
     actions.pause_replica("serving-1")
     actions.kill_replica("serving-3")

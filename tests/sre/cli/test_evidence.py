@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sre.cli import drills, evidence
-from sre.errors import CannotRun, EvidenceDamaged
+from sre.errors import CannotRun, EvidenceDamaged, UsageError
 from sre.evidence import sign
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -91,3 +91,20 @@ def test_a_run_that_left_nothing_has_nothing_to_undo(capsys: pytest.CaptureFixtu
     capsys.readouterr()
     evidence.undo()
     assert capsys.readouterr().out == "nothing is left to undo\n"
+
+
+def test_the_history_of_a_drill_counts_its_runs(capsys: pytest.CaptureFixture[str], code: Code, document: Document) -> None:
+    with pytest.raises(CannotRun, match="no signed run of any drill lies below"):
+        evidence.history()
+    for _ in range(2):
+        code(lambda: drills.drill(["pod-recovery"]))
+    capsys.readouterr()
+    evidence.history(["pod-recovery"])
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].split()[:2] == ["drill", "promise"]
+    assert "2 of 2" in said
+    evidence.history(as_json=True)
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert {(row["promise"], row["runs"], row["kept"]) for row in trials} >= {("pod-recovery", 2, 2), ("availability", 2, 2)}
+    with pytest.raises(UsageError, match="drill 'pods' does not exist"):
+        evidence.history(["pods"])

@@ -16,9 +16,8 @@ def test_every_promise_has_a_drill_that_judges_it_and_every_drill_its_promises()
 def test_the_copy_of_everything_is_taken_last() -> None:
     order = list(DRILLS)
     assert order[:4] == ["training", "peak-load", "pod-recovery", "alerting"]
-    assert [name.partition("-")[0] for name in order[4:-3]] == ["scale", "rolling"] + ["node"] * 4 + ["database"] * 11 + [
-        "canary"
-    ] * 7
+    kinds = ["pod"] * 2 + ["zone", "scale", "rolling"] + ["node"] * 4 + ["database"] * 11 + ["canary"] * 7
+    assert [name.partition("-")[0] for name in order[4:-3]] == kinds
     assert order[-3:] == ["restore", "velero-restore", "cluster-rebuild"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sre.drills import run
 from sre.drills.base import EXPERIMENTS, Options
-from sre.drills.pod_recovery import PodRecovery
+from sre.drills.pod_recovery import PodDeleted, PodEvicted, PodRecovery, ZoneKilled
 from sre.errors import ExitCode
 from sre.targets.memory import Behaviour
 from sre.verdict import Outcome
@@ -37,6 +37,50 @@ def test_a_killed_replica_is_measured_until_full_service(run_drills: RunDrills) 
 def test_the_replica_of_the_options_is_killed(run_drills: RunDrills) -> None:
     ran = run_drills(PodRecovery(), options=Options(replica="serving-3"))
     assert [replica.restarts for replica in ran.target.replicas()] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("drill", "fault"), [(PodDeleted, "deletion"), (PodEvicted, "eviction")])
+def test_a_pod_that_is_removed_is_measured_likewise(run_drills: RunDrills, drill: type[PodRecovery], fault: str) -> None:
+    ran = run_drills(drill())
+    assert ran.record.exit_code == ExitCode.KEPT
+    assert ran.drill.fault is not None
+    assert ran.drill.fault.name == f"{fault} of the pod of serving-2"
+    assert [verdict.promise for verdict in ran.drill.verdicts] == list(drill.promises)
+    assert ran.pending() == 0
+    assert run.verify(ran.folder, ran.key) == []
+
+
+def test_a_request_that_an_eviction_fails_breaks_the_promise(run_drills: RunDrills) -> None:
+    ran = run_drills(PodEvicted(), behaviour=Behaviour(replicas=1), options=Options(replica="serving-1"))
+    assert ran.record.exit_code == ExitCode.BROKEN
+    assert ran.verdict("planned-changes").outcome is Outcome.BROKEN
+    assert ran.verdict("pod-recovery").outcome is Outcome.KEPT
+    assert run.verify(ran.folder, ran.key) == []
+
+
+@pytest.mark.parametrize("drill", [PodDeleted, PodEvicted, ZoneKilled])
+def test_a_fault_that_never_came_is_no_drill(run_drills: RunDrills, drill: type[PodRecovery]) -> None:
+    ran = run_drills(drill(), behaviour=Behaviour(faults_work=False))
+    assert ran.record.exit_code == ExitCode.CANNOT_RUN
+    assert "the fault had no effect" in ran.text
+    assert ran.pending() == 0
+
+
+def test_every_replica_of_the_zone_is_killed_and_no_other(run_drills: RunDrills) -> None:
+    ran = run_drills(ZoneKilled(), options=Options(replica="serving-3"))
+    assert ran.record.exit_code == ExitCode.KEPT
+    assert ran.drill.fault is not None
+    assert ran.drill.fault.name == "SIGKILL serving-1 and serving-3"
+    assert [replica.restarts for replica in ran.target.replicas()] == [1, 0, 1]
+    assert ran.verdict("pod-recovery").outcome is Outcome.KEPT
+    assert run.verify(ran.folder, ran.key) == []
+
+
+@pytest.mark.parametrize("zones", [(), ("a",)])
+def test_a_zone_needs_another(run_drills: RunDrills, zones: tuple[str, ...]) -> None:
+    ran = run_drills(ZoneKilled(), behaviour=Behaviour(zones=zones))
+    assert ran.record.exit_code == ExitCode.CANNOT_RUN
+    assert f"nodes name {len(zones)} zones, and two are needed" in ran.text
 
 
 def test_what_users_lost_is_told(run_drills: RunDrills) -> None:

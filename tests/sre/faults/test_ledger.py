@@ -13,7 +13,7 @@ import pytest
 from sre.errors import EvidenceDamaged, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Entry, Ledger
-from sre.faults.process import KillReplica, PauseReplica
+from sre.faults.process import KillReplicas, PauseReplica
 from sre.targets.local import processes, state
 from sre.targets.local.layout import Layout
 from sre.targets.local.target import LocalTarget
@@ -95,7 +95,7 @@ def test_an_undo_that_was_done_but_not_written_down_is_done_again_without_harm(l
 
 def test_a_crash_between_plan_and_fault_leaves_nothing_to_repair(ledger: Ledger, target: MemoryTarget) -> None:
     ledger.plan(resume("serving-2"))
-    ledger.plan(KillReplica(target, "serving-1").undo)
+    ledger.plan(KillReplicas(target, ("serving-1",)).undo)
     before = target.replicas()
     assert ledger.replay(target) == ["wait until serving-1 is ready again", "resume serving-2"]
     assert target.replicas() == before
@@ -111,7 +111,7 @@ def test_a_frozen_replica_that_was_replaced_meanwhile_is_only_waited_for(ledger:
 
 
 def test_a_kill_is_undone_when_the_platform_has_replaced_the_replica(ledger: Ledger, target: MemoryTarget) -> None:
-    fault = KillReplica(target, "serving-2")
+    fault = KillReplicas(target, ("serving-2",))
     ledger.plan(fault.undo)
     fault.inject()
     began = target.clock.now()
@@ -154,7 +154,7 @@ def test_a_damaged_ledger_is_not_guessed_at(ledger: Ledger, target: MemoryTarget
 
 def test_an_undo_that_fails_does_not_stop_the_others(ledger: Ledger) -> None:
     target = MemoryTarget(Behaviour(startup_s=math.inf))
-    for fault in (PauseReplica(target, "serving-1"), KillReplica(target, "serving-2"), PauseReplica(target, "serving-3")):
+    for fault in (PauseReplica(target, "serving-1"), KillReplicas(target, ("serving-2",)), PauseReplica(target, "serving-3")):
         ledger.plan(fault.undo)
         fault.inject()
     with pytest.raises(UndoIncomplete, match=r"^still changed: wait until serving-2 is ready again: serving-2 was not ready"):

@@ -27,7 +27,7 @@ from tests.sre.cluster import Cluster
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "rollouts", "scaling",
+    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "pods", "rollouts", "scaling",
              "cables", "stores", "volume-backups", "rebuild"]  # fmt: skip
     assert [str(capability) for capability in Capability] == names
 

@@ -110,6 +110,7 @@ def test_a_cluster_that_may_be_gone_answers_once_there_is_another(kubeconfig: st
     assert api.get(PATH) == {"items": []}
 
 
+@pytest.mark.cluster
 def test_a_command_on_the_real_cluster_ends_with_its_own_status(cluster: Cluster, stand_in: str) -> None:
     api = Api(str(cluster.kubeconfig), None)
     pod = api.get(f"/api/v1/namespaces/{stand_in}/pods")["items"][0]["metadata"]["name"]

@@ -14,7 +14,7 @@ from sre.clock import SystemClock
 from sre.errors import CannotRun, StepFailed, UsageError
 from sre.readings import Node
 from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.nodes import NO_COMMANDS, KubernetesNodes, goes, reading
+from sre.targets.kubernetes.nodes import NO_COMMANDS, KubernetesNodes, evict, goes, reading
 from sre.targets.kubernetes.slots import Slot
 from sre.targets.simulation import VirtualClock
 from tests.cluster import Cluster
@@ -48,6 +48,12 @@ def test_a_node_carries_what_may_leave_it() -> None:
     ]
     replicas = {"b": "serving-2", "elsewhere": "serving-1"}
     assert reading(_node(), pods, replicas) == Node("node2", True, True, ("serving-2",), ("ml-system/a", "ml-system/bare"))
+
+
+def test_a_node_says_in_which_zone_it_is() -> None:
+    labelled = _node() | {"metadata": {"name": "node2", "labels": {"topology.kubernetes.io/zone": "eu-1a"}}}
+    assert reading(labelled, [], {}).zone == "eu-1a"
+    assert not reading(_node(), [], {}).zone
 
 
 @pytest.mark.parametrize(("ready", "closed"), [("False", False), ("Unknown", True), ("True", True)])
@@ -162,10 +168,10 @@ def test_a_real_node_is_drained_and_opened_again(cluster: Cluster, stand_in: str
     try:
         assert not next(node for node in nodes.all() if node.name == name).open
         for pod in kept:
-            assert nodes._evicted(pod["metadata"]) == 201
+            assert evict(api, stand_in, pod["metadata"]["name"]) == 201
     finally:
         nodes.bring_back(name, "drain")
     assert next(node for node in nodes.all() if node.name == name).open
+    for pod in kept:
+        cluster.run("wait", "--for=delete", f"pod/{pod['metadata']['name']}", "-n", stand_in, "--timeout=60s")
     cluster.run("rollout", "status", "deployment", "ml-api", "-n", stand_in, "--timeout=60s")
-    now = {pod["metadata"]["name"] for pod in api.get(f"/api/v1/namespaces/{stand_in}/pods")["items"]}
-    assert not {pod["metadata"]["name"] for pod in kept} & now

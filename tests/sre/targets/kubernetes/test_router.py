@@ -28,7 +28,7 @@ PODS = "/api/v1/namespaces/ml-system/pods?labelSelector=app.kubernetes.io%2Fname
 
 def rules(stable: int = 100, canary: int = 0, control: int = 0) -> list[dict[str, Any]]:
     """The rule that splits, and the one that does not."""
-    weights = {"ml-api": stable, "ml-api-canary": canary, "ml-api-control": control}
+    weights = {"ml-api": stable, "ml-api-arms-canary": canary, "ml-api-arms-control": control}
     backends = [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
     health = {"matches": [{"path": {"value": "/health"}}], "backendRefs": [{"name": "ml-api", "port": 80}]}
     return [{"filters": [{"type": "RequestHeaderModifier"}], "backendRefs": backends}, health]
@@ -61,7 +61,7 @@ def test_weights_are_whole_numbers_that_add_up(canary: float, control: float, we
     before = rules()
     changed = weighted(before, canary, control)
     found = {one["name"]: one["weight"] for one in changed[0]["backendRefs"]}
-    assert (found["ml-api-canary"], found["ml-api-control"], found["ml-api"]) == weights
+    assert (found["ml-api-arms-canary"], found["ml-api-arms-control"], found["ml-api"]) == weights
     assert sum(found.values()) == WHOLE
     assert shares(changed) == (weights[0] / WHOLE, weights[1] / WHOLE)
     # All else of the route stays, and what was read is not changed.
@@ -80,7 +80,9 @@ def test_shares_are_read_whatever_the_weights_add_up_to() -> None:
 
 def test_a_route_without_their_backends_splits_nothing() -> None:
     for act in (shares, lambda found: weighted(found, 0.1, 0.1)):
-        with pytest.raises(StepFailed, match=r"no rule .* has the backends ml-api-canary, ml-api-control; apply an overlay with"):
+        with pytest.raises(
+            StepFailed, match=r"no rule .* has the backends ml-api-arms-canary, ml-api-arms-control; apply an overlay with"
+        ):
             act(rules()[1:])
 
 

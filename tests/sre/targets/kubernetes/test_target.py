@@ -63,8 +63,9 @@ def test_there_must_be_a_replica_and_a_container(system: KubernetesTarget, chang
 
 def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
     assert system.capabilities == {
-        Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.ROLLOUTS,
-        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS, Capability.REBUILD,
+        Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.PODS,
+        Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS,
+        Capability.REBUILD,
     }  # fmt: skip
     with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
         system.scale()
@@ -94,6 +95,23 @@ def test_the_object_store_is_reached_with_the_keys_of_its_secret(system: Kuberne
     # No pod of it runs, so its port leads nowhere.
     with system.objects() as objects, pytest.raises(StepFailed, match=r"object b/k of https://localhost:.* cannot be read"):
         objects.get("b", "k")
+
+
+def test_a_pod_is_deleted_without_grace_or_asked_to_leave(system: KubernetesTarget, served: Served) -> None:
+    pod = system.replicas()[0].identity.rpartition("@")[2]
+    path = f"/api/v1/namespaces/ml-system/pods/{pod}"
+    served.objects |= {f"{path}?gracePeriodSeconds=0": {}, f"{path}/eviction": [429, {}]}
+    system.remove("serving-1", "delete")
+    with pytest.raises(StepFailed, match=f"a disruption budget holds pod {pod} of serving-1; see `kubectl get pdb -n ml-system`"):
+        system.remove("serving-1", "evict")
+    system.remove("serving-1", "evict")
+    assert [(method, path) for method, path, _, _ in served.changes] == [
+        ("DELETE", f"{path}?gracePeriodSeconds=0"),
+        ("POST", f"{path}/eviction"),
+        ("POST", f"{path}/eviction"),
+    ]
+    with pytest.raises(StepFailed, match="serving-3 has no pod to evict"):
+        system.remove("serving-3", "evict")
 
 
 def test_a_rollout_makes_every_pod_old(system: KubernetesTarget, served: Served) -> None:
@@ -194,6 +212,7 @@ def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarge
         system.reached()
 
 
+@pytest.mark.cluster
 class TestOnTheCluster:
     """Three stand-ins that answer the readiness check, in a namespace with Pod Security `restricted`."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sre.clock import SystemClock
+from sre.config import Settings
 from sre.dr import velero as dr
 from sre.dr.velero import Watch
 from sre.drills import run
@@ -294,7 +295,7 @@ class TestOnTheCluster:
             pytest.skip("the cluster has a single node")
         api = Api(str(cluster.kubeconfig), None)
         place = Place(tmp_path, str(cluster.kubeconfig), api.context, "dev")
-        target = KubernetesTarget(place, api, stand_in, tools=cluster.kubectl.parent)
+        target = KubernetesTarget(place, api, stand_in, tools=Settings().tools)
         memory = MemoryTarget()
         ran = run.run(
             [VeleroRestore()], target, memory, root=tmp_path / "evidence", signing_key=tmp_path / "key.pem", name="velero",

@@ -1,0 +1,127 @@
+"""What all signed runs of a drill say together: how often its promises were kept, and how long it took."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from scipy.stats import binom
+
+from sre.evidence.standing import outcome_of, records, signed
+from sre.measure.proportion import at_most
+from sre.promises import PROMISES, Promise
+from sre.units import Comparison, show, show_bound
+from sre.verdict import Outcome
+
+_TAIL = 0.025  # of either end of a 95 % interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trials:
+    """All that runs of one drill on one target say of one promise.
+
+    Attributes:
+        promise: against today's bound; verdicts on another are left out.
+        drill: its name.
+        target: that it ran on.
+        measured: what was measured whenever it was kept or broken, in the promise's unit, ascending.
+        kept: how many of these kept it.
+        undecided: runs of that drill that decided nothing, or in which a step failed.
+    """
+
+    promise: Promise
+    drill: str
+    target: str
+    measured: tuple[float, ...]
+    kept: int
+    undecided: int
+
+    @property
+    def least(self) -> float:
+        """Lower end of the one-sided 95 % interval of the share that keep it (Clopper and Pearson 1934); 0 of none."""
+        return 1.0 - at_most(len(self.measured) - self.kept, len(self.measured))
+
+    @property
+    def median(self) -> float:
+        """The lower of two middle values, never a mean of a value and infinity; NaN of none."""
+        return float(np.quantile(self.measured, 0.5, method="inverted_cdf")) if self.measured else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the median, at least 95 %, from the order of the values alone; None of fewer than six."""
+        n = len(self.measured)
+        # The median lies outside only if too few values are on one side of it: as many heads of n fair coins.
+        rank = int(binom.ppf(_TAIL, n, 0.5)) if n else 0
+        return (self.measured[rank - 1], self.measured[-rank]) if rank else None
+
+    def document(self) -> dict[str, Any]:
+        """For machines, in the promise's unit; what was never seen is null."""
+        return {
+            "drill": self.drill, "promise": self.promise.id, "target": self.target, "bound": self.promise.bound,
+            "runs": len(self.measured), "kept": self.kept, "at_least": self.least, "median": _finite(self.median),
+            "interval": None if self.interval is None else [_finite(end) for end in self.interval],
+            "measured": [_finite(value) for value in self.measured], "undecided": self.undecided,
+        }  # fmt: skip
+
+    def row(self) -> tuple[str, ...]:
+        """For people: drill, promise, target, bound, kept, at least, median, interval, worst, undecided."""
+        word = self._word
+        bound = f"{self.promise.comparison} {show_bound(self.promise.bound, self.promise.unit)}"
+        ends = self.interval
+        worst = (max if self.promise.comparison is Comparison.BELOW else min)(self.measured, default=math.nan)
+        return (
+            self.drill, self.promise.id, self.target, bound, f"{self.kept} of {len(self.measured)}", f"{self.least:.1%}",
+            word(self.median), "" if ends is None else f"{word(ends[0])} to {word(ends[1])}", word(worst),
+            str(self.undecided or ""),
+        )  # fmt: skip
+
+    def _word(self, value: float) -> str:
+        return "" if math.isnan(value) else show(value, self.promise.unit, self.promise.comparison)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+COLUMNS = ("drill", "promise", "target", "bound", "kept", "at least (95 %)", "median", "95 % of it", "worst", "undecided")
+
+
+def trials(root: Path, key: Ed25519PublicKey | None, drills: Iterable[str] = (), target: str = "") -> list[Trials]:
+    """Every signed run, by drill, promise and target.
+
+    Args:
+        root: folder of all runs.
+        key: whose signature counts; None lets nothing count.
+        drills: names of drills; all when empty.
+        target: name of a target; all when empty.
+    """
+    chosen = set(drills)
+    wanted = {(name, row.id): row for row in PROMISES for name in row.drills if not chosen or name in chosen}
+    measured: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    kept: dict[tuple[str, str, str], int] = defaultdict(int)
+    undecided: dict[tuple[str, str, str], int] = defaultdict(int)
+    for folder, record in records(root):
+        told = [(drill, row) for drill in record.drills for row in PROMISES if (drill.name, row.id) in wanted]
+        if not told or (target and record.target != target) or not signed(folder, record, key):
+            continue
+        for drill, row in told:
+            place = drill.name, row.id, record.target
+            outcome, verdict = outcome_of(drill, row)
+            decided = outcome in {Outcome.KEPT, Outcome.BROKEN} and verdict is not None and verdict.measured is not None
+            undecided[place] += not decided
+            if decided and verdict is not None and verdict.measured is not None:
+                measured[place].append(verdict.measured)
+                kept[place] += outcome is Outcome.KEPT
+    return [
+        Trials(
+            promise=wanted[place[0], place[1]], drill=place[0], target=place[2], measured=tuple(sorted(measured[place])),
+            kept=kept[place], undecided=undecided[place],
+        )
+        for place in sorted(undecided)
+    ]  # fmt: skip
