@@ -48,6 +48,10 @@ class Settings(BaseSettings):
         velero_bucket: of it, for backups; must exist.
         velero_credentials: file with the keys to it, as the AWS tools have it.
         velero_ca: file of certificates to verify it with.
+        off_site_bucket: of the same service, for a second repository of the database's backups; must exist. When not set, the
+            database's backups lie in the cluster alone.
+        cluster_destroy, cluster_create: commands that end the whole cluster, and that make an empty one with images, storage
+            class and Gateway, which SRE_KUBECONFIG then names; without both `cluster-rebuild` cannot run.
     """
 
     model_config = SettingsConfigDict(env_prefix="SRE_", frozen=True, extra="forbid")
@@ -72,3 +76,6 @@ class Settings(BaseSettings):
     velero_bucket: str = "ml-velero"
     velero_credentials: Folder = Field(default_factory=lambda known: known["home"] / "velero-credentials")
     velero_ca: Folder | None = None
+    off_site_bucket: str | None = None
+    cluster_destroy: str | None = None
+    cluster_create: str | None = None

@@ -54,6 +54,8 @@ _SILENT = 7 * _DAY
 _MODEL = 30 * _DAY
 # A restore is tried once a week, and the evidence may miss that by a day: as backups/plan.yaml says (restore.drill.max_age).
 _RESTORE = 8 * _DAY
+# What a rebuild needs changes with every release, but no cluster is destroyed for each of them.
+_REBUILD = 30 * _DAY
 
 _BAD_CANARIES = (
     "canary-slow", "canary-errors", "canary-wrong-classes", "canary-trained-defect", "canary-crash", "canary-prometheus-down",
@@ -126,6 +128,12 @@ PROMISES: tuple[Promise, ...] = (
             ("velero-restore",), "restore", _RESTORE),
     Promise("data-loss", "a restore loses less than 24 h of data", _BELOW, 86_400.0, Unit.SECONDS, 1,
             ("restore",), "restore", _RESTORE),
+    Promise("cluster-rebuild", "a lost cluster is made again and serves in under 1 h", _BELOW, 3600.0, Unit.SECONDS, 1,
+            ("cluster-rebuild",), "cluster-lost", _REBUILD),
+    Promise("cluster-content", "a rebuilt cluster holds every object and row, and predicts the same bits", _BELOW, 1.0,
+            Unit.COUNT, 1, ("cluster-rebuild",), "cluster-lost", _REBUILD),
+    Promise("cluster-data-loss", "a lost cluster costs less than 24 h of data", _BELOW, 86_400.0, Unit.SECONDS, 1,
+            ("cluster-rebuild",), "cluster-lost", _REBUILD),
 )  # fmt: skip
 
 _BY_ID = {promise.id: promise for promise in PROMISES}

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
-from sre.cli import ab, backup, canary, drills, evidence, output, slo, system, tools
+from sre.cli import ab, backup, canary, drills, evidence, output, rebuild, slo, system, tools
 from sre.config import Settings
 from sre.errors import ExitCode, SreError, UsageError
 
@@ -31,6 +31,7 @@ app.command()(evidence.report)
 app.command()(evidence.history)
 app.command()(evidence.verify)
 app.command()(evidence.undo)
+app.command()(rebuild.rebuild)
 app.command()(ab.ab)
 app.command()(tools.doctor)
 app.add_typer(backup.app, name="backup")

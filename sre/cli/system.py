@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sre.targets.kubernetes.client import Api
     from sre.targets.kubernetes.place import Place
+    from sre.targets.kubernetes.velero_install import Store
 
 TargetName = Annotated[
     Literal["local", "kubernetes"],
@@ -79,10 +80,12 @@ def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: b
     with output.progress() as narrator:
         if build and settings.image_build:
             deploy.build(settings.image_build, narrator.change)
-        if settings.velero_url:
+        store = _store(settings)
+        if store is not None:
             # Before the overlay, which may hold objects of Velero's.
-            _install_velero(settings, settings.velero_url, api, narrator.change)
-        deploy.up(where, settings.tools, api, narrator.change)
+            _install_velero(settings, store, api, narrator.change)
+        outside = replace(store, bucket=settings.off_site_bucket) if store and settings.off_site_bucket else None
+        deploy.up(where, settings.tools, api, narrator.change, outside)
     addresses = {
         "context": where.context,
         "ingress": settings.ingress or edge.address(api),
@@ -115,13 +118,22 @@ def attach(
     output.narrate(f"{where.folder} is for the system of {where.context}")
 
 
-def _install_velero(settings: Settings, url: str, api: Api, say: Callable[[str], None]) -> None:
+def _store(settings: Settings) -> Store | None:
+    from sre.targets.kubernetes.velero_install import Store
+
+    if settings.velero_url is None:
+        if settings.off_site_bucket:
+            raise UsageError("SRE_OFF_SITE_BUCKET is a bucket of the store that SRE_VELERO_URL names; set that too")
+        return None
+    return Store(settings.velero_url, settings.velero_bucket, settings.velero_credentials, settings.velero_ca)
+
+
+def _install_velero(settings: Settings, store: Store, api: Api, say: Callable[[str], None]) -> None:
     from sre.targets.kubernetes import velero_install
     from sre.targets.kubernetes.kubectl import Kubectl
     from sre.targets.kubernetes.velero_program import VeleroProgram
 
     cluster = (settings.tools, settings.kubeconfig, api.context)
-    store = velero_install.Store(url, settings.velero_bucket, settings.velero_credentials, settings.velero_ca)
     velero_install.install(VeleroProgram(*cluster), Kubectl(*cluster), store, say)
 
 
@@ -231,12 +243,12 @@ def status(target_name: TargetName = "local", as_json: AsJson = False) -> None:
 
 
 def _status_of_cluster(settings: Settings, *, as_json: bool) -> None:
-    from sre.targets.kubernetes import deploy, target
+    from sre.targets.kubernetes import namespaces, target
 
     system = target.attach(settings.home)
     services = {
         name: {"state": "waiting" if waits else "ready", "pid": "", "restarts": 0, "last": waits}
-        for name, waits in deploy.workloads(system.api).items()
+        for name, waits in namespaces.workloads(system.api).items()
     }
     for replica in system.replicas():
         container, _, pod = replica.identity.partition("@")

@@ -127,21 +127,26 @@ def bring_back(watch: Watch, name: str, backup: str, into: Mapping[str, str], aw
     """
     volumes = watch.volumes
     volumes.bring_back(name, backup, into, away_from)
-    found, late = _ended(watch, "restores", name)
+    facts = restored(watch, name)
     places, wanted = list(into.values()), list(away_from)
-    if not late and found is not None and found["status"]["phase"] == "Completed":
-        late = watch.until(lambda: not_ready(volumes, places, wanted), "restored pods to run")
-    brought = _of(volumes.records("podvolumerestores"), RESTORE_LABEL, name)
-    words = _words(volumes, "Restore", found)
-    return {"restore": found, "late": late, "words": words, "brought": brought, "after": asdict(volumes.living(places))}
+    if not facts["late"] and facts["restore"]["status"]["phase"] == "Completed":
+        facts["late"] = watch.until(lambda: not_ready(volumes, places, wanted), "restored pods to run")
+    return {**facts, "after": asdict(volumes.living(places))}
+
+
+def restored(watch: Watch, name: str) -> dict[str, Any]:
+    """Wait for the end of a restore: `restore`, `late`, `words`, `brought`."""
+    found, late = _ended(watch, "restores", name)
+    brought = _of(watch.volumes.records("podvolumerestores"), RESTORE_LABEL, name)
+    return {"restore": found, "late": late, "words": _words(watch.volumes, "Restore", found), "brought": brought}
 
 
 def scheduled(volumes: VolumeBackups, schedules: Sequence[Object], backups: Sequence[Object]) -> list[dict[str, Any]]:
-    """What the newest complete backup of each of our schedules says of volumes: `backup`, `made`, and what is `living`.
+    """What the newest complete backup of each of our schedules says of volumes: `backup`, `made`, `living`, `databases`.
 
-    Claims that are younger than the backup are left out.
+    What is living leaves out claims that are younger than the backup; databases have backups of their own.
     """
-    found, made = [], volumes.records("podvolumebackups")
+    found, made, databases = [], volumes.records("podvolumebackups"), volumes.databases()
     for schedule in schedules:
         last = newest(schedule["metadata"]["name"], backups)
         if schedule["metadata"]["name"] not in SCHEDULES or last is None or last["status"]["phase"] != "Completed":
@@ -150,7 +155,7 @@ def scheduled(volumes: VolumeBackups, schedules: Sequence[Object], backups: Sequ
         since = last["status"]["startTimestamp"]
         living["claims"] = [one for one in living["claims"] if one["metadata"]["creationTimestamp"] < since]
         name = last["metadata"]["name"]
-        found.append({"backup": name, "made": _of(made, BACKUP_LABEL, name), "living": living})
+        found.append({"backup": name, "made": _of(made, BACKUP_LABEL, name), "living": living, "databases": databases})
     return found
 
 

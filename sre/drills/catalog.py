@@ -30,6 +30,7 @@ from sre.drills.network_policy import NetworkPolicy
 from sre.drills.node import NodeCut, NodeDrain, NodeKubelet, NodeRecovery
 from sre.drills.peak_load import PeakLoad
 from sre.drills.pod_recovery import PodDeleted, PodEvicted, PodRecovery, ZoneKilled
+from sre.drills.rebuild import ClusterRebuild
 from sre.drills.restore import Restore
 from sre.drills.rolling_update import RollingUpdate
 from sre.drills.scale_out import ScaleOut
@@ -48,7 +49,7 @@ DRILLS: dict[str, type[Drill]] = {
         DatabaseRecovery, DatabaseHung, DatabaseHostLost, DatabaseVolumeLost, DatabaseStandbyLost, DatabasePartition,
         DatabaseEtcdLost, DatabaseEtcdQuorumLost, DatabaseDiskFull, DatabaseLag, DatabaseSwitchover,
         CanaryGood, CanarySlow, CanaryErrors, CanaryWrongClasses, CanaryTrainedDefect, CanaryCrash, CanaryPrometheusDown,
-        Restore, VeleroRestore,
+        Restore, VeleroRestore, ClusterRebuild,
     )
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from sre.canary import replay
 from sre.canary.record import CANARY
 from sre.chaos.attach import end_orphans
 from sre.config import PROJECT
+from sre.dr.rebuild import REBUILD
 from sre.drills.base import Case, Context, Drill, Options, read_case
 from sre.drills.catalog import DRILLS
 from sre.drills.lifecycle import conduct
@@ -168,7 +169,8 @@ def undo(folder: Path, tools: Path) -> list[str]:
         return []
     if origin["handle"] is None:
         raise UndoIncomplete(f"{folder.name} ran on a target that ended with its process; nothing can be undone")
-    return ledger.replay(handles.attach(origin["handle"], tools))
+    lost = any(entry.undo.action == REBUILD for entry in ledger.pending())
+    return ledger.replay(handles.attach(origin["handle"], tools, lost=lost))
 
 
 def machine() -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _of_backups(facts: Any) -> Iterator[Finding]:
     yield from judges.schedules(facts["schedules"], facts["backups"], facts["looked_at"])
     for one in facts["scheduled"]:
         living = one["living"]
-        yield from judges.volumes(living["pods"], living["claims"], living["volumes"], one["made"])
+        yield from judges.volumes(living["pods"], living["claims"], living["volumes"], one["made"], one.get("databases", ()))
     if "taken" not in facts:
         return
     taken = facts["taken"]

@@ -3,8 +3,9 @@
 Velero's command exits with 0 for a backup that failed, and a Backup is Completed although it passed over a volume. So every rule
 holds two sides against each other. What counts:
 
-* A claim is backed up when a pod volume backup of a pod that mounts it completed with a snapshot. Nothing excuses it: no
-  annotation, and not that no pod runs which mounts it, for then Velero cannot see its files.
+* A claim is backed up when a pod volume backup of a pod that mounts it completed with a snapshot. Not that no pod runs which
+  mounts it excuses it, for then Velero cannot see its files. One annotation does, that leaves the volume out, and only on pods
+  whose files are those of a database of which pgBackRest's own records list a backup.
 * A hostPath volume is always found: Velero passes over it, counts a warning and says Completed.
 * emptyDir is not asked for, since it ends with its pod; configMap, secret, projected and downwardAPI are objects themselves.
 * Events, leases, endpoints and their slices are made anew by whatever cluster it is, and are not compared.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sre.clock import moment
@@ -28,6 +29,7 @@ from sre.verdict import Outcome, Verdict
 SCHEDULES = {f"ml-{kind}": kept for kind, kept in KEPT.items()}
 SCHEDULE_LABEL = "velero.io/schedule-name"
 PVC_ANNOTATION = "velero.io/pvc-name"
+LEFT_OUT = "backup.velero.io/backup-volumes-excludes"
 # After its time a backup still has to be made; the same two hours as in backups/plan.yaml.
 LATE_S = 7200.0
 ENDED = ("Completed", "PartiallyFailed", "Failed", "FailedValidation")
@@ -114,8 +116,9 @@ def backup(found: Object | None, words: Words) -> Iterator[Finding]:
 
 
 def volumes(
-    pods: Sequence[Object], claims: Sequence[Object], persistent: Sequence[Object], made: Sequence[Object]
-) -> Iterator[Finding]:
+    pods: Sequence[Object], claims: Sequence[Object], persistent: Sequence[Object], made: Sequence[Object],
+    databases: Collection[str] = (),
+) -> Iterator[Finding]:  # fmt: skip
     """Every volume that has files of its own and is not in a backup.
 
     Args:
@@ -123,6 +126,7 @@ def volumes(
         claims: PersistentVolumeClaims, likewise.
         persistent: PersistentVolumes, likewise.
         made: PodVolumeBackups of the backup.
+        databases: pods whose database has a backup of its own, as `namespace/name`; see `VolumeBackups.databases`.
     """
     of_pod: dict[tuple[str, str, str], list[Object]] = defaultdict(list)
     of_claim = set()
@@ -148,7 +152,7 @@ def volumes(
     for one in claims:
         users = mounts[namespace(one), name(one)]
         # By the name of the claim, since a pod that was replaced since then had another name.
-        if (namespace(one), name(one)) not in of_claim:
+        if (namespace(one), name(one)) not in of_claim and not _kept_elsewhere(users, databases):
             yield _left_out(one, users, on_host=one["spec"].get("volumeName") in hosted)
 
 
@@ -343,6 +347,15 @@ def _left_out(claim: Object, users: Sequence[tuple[Object, str]], *, on_host: bo
     if not any(pod["status"].get("phase") == "Running" for pod, _ in users):
         return Finding("volume-not-mounted", subject, "is mounted by no pod that runs, so that no backup can hold its files")
     return Finding("volume-missing", subject, f"has no pod volume backup, though pod {name(users[0][0])} mounts it")
+
+
+def _kept_elsewhere(users: Sequence[tuple[Object, str]], databases: Collection[str]) -> bool:
+    """Whether every pod that mounts a claim leaves it out on purpose, and its database has a backup of its own."""
+    return bool(users) and all(
+        volume in str((pod["metadata"].get("annotations") or {}).get(LEFT_OUT, "")).split(",")
+        and f"{namespace(pod)}/{name(pod)}" in databases
+        for pod, volume in users
+    )
 
 
 def _claim(pod: Object, volume: Object) -> str:

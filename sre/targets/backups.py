@@ -1,13 +1,17 @@
-"""What a drill may ask of whoever backs up whole namespaces of a cluster."""
+"""What a drill may ask of whoever backs up whole namespaces of a cluster, and of the cluster as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sre.readings import Living
 
 Object = Mapping[str, Any]
+Say = Callable[[str], None]
+
+# What a rebuild brings back.
+NAMESPACES = ("ml-system", "data", "monitoring")
 
 
 class VolumeBackups(Protocol):
@@ -53,7 +57,9 @@ class VolumeBackups(Protocol):
         """Digests of the objects of these namespaces in a backup's archive, read from the store; keys as in `Living.items`."""
         ...
 
-    def bring_back(self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str]) -> None:
+    def bring_back(
+        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: str = ""
+    ) -> None:
         """Ask for a restore.
 
         Args:
@@ -61,6 +67,14 @@ class VolumeBackups(Protocol):
             backup: to restore from.
             into: namespace that each namespace is restored as.
             away_from: node by pod; the pod must be placed on another.
+            without: label and value, as in `cluster-name=ml`; what has it is left out.
+        """
+        ...
+
+    def databases(self) -> dict[str, str]:
+        """Pods whose database has a backup of its own, as `namespace/name`, and where that lies.
+
+        Known from both sides: the backup tool's records list one, and it is of the very database in the pod's files.
         """
         ...
 
@@ -74,4 +88,63 @@ class VolumeBackups(Protocol):
 
     def left(self, name: str, namespaces: Sequence[str]) -> str:
         """What of that is still there, in words; empty when nothing is."""
+        ...
+
+
+class Site(Protocol):
+    """A cluster, the store outside of it, and the commands that end the one and make another in its place.
+
+    Methods that change something raise StepFailed when it was not done, and may be repeated.
+    """
+
+    def trouble(self) -> str:
+        """Why the cluster, once lost, could not be made again whole, in words; empty when it could."""
+        ...
+
+    def doors(self) -> tuple[str, ...]:
+        """Where the API server and the users' edge answer, as `host:port`."""
+        ...
+
+    def answering(self, doors: Sequence[str]) -> str:
+        """Those that take a new connection just now, in words; empty when none does."""
+        ...
+
+    def identity(self) -> str:
+        """Changes when another cluster is made; empty while none answers."""
+        ...
+
+    def holds(self) -> str:
+        """Namespaces of the system that are there, in words; empty when there is none."""
+        ...
+
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of every object of every bucket of the system, by `bucket/key`, each read whole."""
+        ...
+
+    def archive(self) -> str:
+        """See that the database has a backup outside the cluster, made now where there is none; returns its label."""
+        ...
+
+    def destroy(self) -> None:
+        """End the cluster with all that is in it."""
+        ...
+
+    def create(self) -> None:
+        """Make an empty one in its place."""
+        ...
+
+    def install(self, say: Say) -> None:
+        """Let Velero run there, with the store that has the backups."""
+        ...
+
+    def clear(self, say: Say) -> None:
+        """Delete the namespaces of the system, as a rebuild that broke off leaves them."""
+        ...
+
+    def missing(self) -> str:
+        """What is waited for until all of the system runs and users reach it, in words; empty when it does."""
+        ...
+
+    def misfits(self) -> str:
+        """Which keys of this machine are not those of the system there, in words; empty when all are."""
         ...

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from sre.clock import Clock
 from sre.errors import UsageError
 from sre.readings import Alert, LoadPlan, Member, Node, Replica, Scale, ServerCounts, Split
-from sre.targets.backups import VolumeBackups
+from sre.targets.backups import Site, VolumeBackups
 from sre.targets.keys import ApiKeys
 from sre.targets.network import Network
 
@@ -39,6 +39,7 @@ class Capability(StrEnum):
     VOLUME_BACKUPS = "volume-backups"
     NETWORK = "network"
     KEYS = "keys"
+    REBUILD = "rebuild"
 
 
 class Load(Protocol):
@@ -314,6 +315,11 @@ class Target(Protocol):
     @property
     def keys(self) -> ApiKeys:
         """The API keys that replicas accept."""
+        ...
+
+    @property
+    def site(self) -> Site:
+        """The cluster as a whole. Raises CannotRun on a target without the capability."""
         ...
 
     def kill(self, replica: str) -> None:

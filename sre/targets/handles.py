@@ -8,12 +8,13 @@ from sre.errors import UsageError
 from sre.targets.base import Target
 
 
-def attach(handle: str, tools: Path) -> Target:
+def attach(handle: str, tools: Path, *, lost: bool = False) -> Target:
     """The target of a handle, which must be up.
 
     Args:
         handle: as `Target.handle` gives it.
         tools: folder of unpacked programs.
+        lost: whether a cluster may be gone, to be made again.
 
     Raises:
         UsageError: the handle names no known kind of target.
@@ -27,5 +28,5 @@ def attach(handle: str, tools: Path) -> Target:
     if kind == "kubernetes":
         from sre.targets.kubernetes import target as kubernetes  # noqa: PLC0415
 
-        return kubernetes.attach(Path(home), tools)
+        return kubernetes.attach(Path(home), tools, lost=lost)
     raise UsageError(f"target handle {handle} is not known; there are local:HOME and kubernetes:HOME")

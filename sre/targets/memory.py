@@ -35,6 +35,7 @@ from sre.targets.simulation import (
     outages,
     scraped,
 )
+from sre.targets.sites import MemorySite
 from sre.targets.volumes import MemoryVolumes
 
 ALERT = "LowReplicaCount"
@@ -96,6 +97,13 @@ class Behaviour:
         servers_silent: as in `data/minio`, at which nobody listens.
         keys_follow_s: until the last replica knows of a change to the API keys, s; infinite for one that never does.
         keys_forgotten: False: the last replica accepts a key that was withdrawn.
+        sync_s: until a new Velero knows the backups in its store, s.
+        rebuildable: False: no command makes an empty cluster.
+        store_outside: False: the store is lost with the cluster.
+        create_s: until an empty cluster is there, s.
+        system_s: from the end of a restore until all runs, s.
+        rebuild_alters: a rebuilt cluster has one object altered.
+        rebuild_keys: False: it has another certificate authority.
     """
 
     replicas: int = 3
@@ -143,6 +151,13 @@ class Behaviour:
     servers_silent: tuple[str, ...] = ()
     keys_follow_s: float = 30.0
     keys_forgotten: bool = True
+    sync_s: float = 60.0
+    rebuildable: bool = True
+    store_outside: bool = True
+    create_s: float = 40.0
+    system_s: float = 60.0
+    rebuild_alters: bool = False
+    rebuild_keys: bool = True
 
 
 class _Source(Protocol):
@@ -164,7 +179,7 @@ class MemoryTarget:
     name = "memory"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.WEIGHTS, Capability.NODES, Capability.PODS, Capability.ROLLOUTS,
-        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.NETWORK, Capability.KEYS,
+        Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.NETWORK, Capability.KEYS, Capability.REBUILD,
     })  # fmt: skip
     handle = None
 
@@ -183,6 +198,7 @@ class MemoryTarget:
         self.volumes = MemoryVolumes(self.clock, self.behaviour)
         self.network = MemoryNetwork(self.behaviour)
         self.keys = MemoryKeys(self.clock, self.behaviour, self._replicas)
+        self.site = MemorySite(self.clock, self.behaviour, self.volumes)
 
     @property
     def settle_s(self) -> float:

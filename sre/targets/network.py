@@ -61,7 +61,7 @@ class MemoryNetwork:
     def begin(self) -> tuple[str, ...]:
         """One for every workload that may ask something, the guests and a stranger."""
         guests = sorted({f"{place}/{ways.GUEST}" for place, _, _ in ways.OUTSIDE})
-        self._roles = (*ways.WAYS, "monitoring/alertmanager", *guests, ways.STRANGER)
+        self._roles = (*ways.WAYS, "monitoring/alertmanager", "monitoring/kube-state-metrics", *guests, ways.STRANGER)
         return self._roles
 
     def waiting(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ BACKUP_S = 5.0
 START_S = 3.0
 _BYTES = 18_000_000
 _PODS = ("keeper-0", "keeper-1")
+# Of the system, each as the sample is.
+_SYSTEM = ("ml-system", "data", "monitoring")
 _SCHEDULES = {"ml-daily": "168h", "ml-weekly": "672h", "ml-monthly": "8928h0m0s"}
 _FILES = {"./rows": "file 10001:10001 600 11", "./small": "file 10001:10001 644 22", "./link": "symbolic link 10001:10001 small"}
 _ITEMS = ("configmaps/{}/keeper", "secrets/{}/keeper", "statefulsets.apps/{}/keeper", *(f"pods/{{}}/{pod}" for pod in _PODS))
@@ -35,6 +38,7 @@ class VolumeBehaviour(Protocol):
     restore_s: float
     restore_alters: bool
     restore_moves: bool
+    sync_s: float
 
 
 @dataclass(slots=True)
@@ -46,12 +50,12 @@ class _Namespace:
 
 @dataclass(slots=True)
 class _Backup:
-    source: str
+    sources: tuple[str, ...]
     begun: float
     phase: str
-    pods: tuple[str, ...]
+    pods: tuple[tuple[str, str], ...]
     archived: dict[str, str]
-    files: dict[str, dict[str, str]]
+    files: dict[str, dict[str, dict[str, str]]]
 
 
 @dataclass(slots=True)
@@ -59,8 +63,8 @@ class _Restore:
     begun: float
     takes_s: float
     phase: str
-    into: str
-    pods: tuple[str, ...]
+    pods: tuple[tuple[str, str], ...]
+    items: int
 
 
 class MemoryVolumes:
@@ -68,13 +72,39 @@ class MemoryVolumes:
 
     def __init__(self, clock: VirtualClock, behaviour: VolumeBehaviour) -> None:
         self._clock, self._behaviour = clock, behaviour
-        self._namespaces: dict[str, _Namespace] = {}
+        born = clock.now() - 600.0
+        self._namespaces = {name: _Namespace(dict(zip(_PODS, NODES, strict=False)), born, _filled()) for name in _SYSTEM}
         self._backups: dict[str, _Backup] = {}
         self._restores: dict[str, _Restore] = {}
+        self._known_from: float | None = born
 
     def trouble(self) -> str:
         """Whether there is a server."""
+        if self._known_from is None:
+            return "Velero is not installed"
         return "" if self._behaviour.velero else "the Velero server does not answer `velero version`"
+
+    def lose(self) -> None:
+        """With the cluster all is gone but the backups."""
+        self._namespaces, self._restores, self._known_from = {}, {}, None
+
+    def install(self) -> None:
+        """The backups in the store are known after `sync_s`."""
+        if self._known_from is None:
+            self._known_from = self._clock.now() + self._behaviour.sync_s
+
+    def clear(self, namespaces: Sequence[str]) -> None:
+        """Delete them."""
+        for namespace in namespaces:
+            self._namespaces.pop(namespace, None)
+
+    def ready_at(self, namespace: str) -> float:
+        """From when on its pods run; never while there is none."""
+        return self._namespaces[namespace].ready_at if namespace in self._namespaces else math.inf
+
+    def databases(self) -> dict[str, str]:
+        """None of the sample's pods is a database."""
+        return {}
 
     def nodes(self) -> tuple[str, ...]:
         """Three."""
@@ -110,7 +140,7 @@ class MemoryVolumes:
         found = self._namespaces.get(namespace)
         if found is None or self._clock.now() < found.ready_at:
             raise StepFailed(f"no pod runs in namespace {namespace}")
-        found.files = {f"data-{pod}": dict(_FILES) for pod in found.placed}
+        found.files = _filled()
 
     def files(self, namespace: str) -> dict[str, dict[str, str]]:
         """What was written, or restored."""
@@ -119,12 +149,14 @@ class MemoryVolumes:
 
     def back_up(self, name: str, namespaces: Sequence[str]) -> None:
         """Takes `BACKUP_S`."""
-        (source,) = namespaces
-        pods = _PODS[:1] if self._behaviour.backup_skips else _PODS
-        keys = [item.format(source) for item in _ITEMS][self._behaviour.archive_loses :]
+        pods = [(source, pod) for source in namespaces for pod in _PODS]
+        if self._behaviour.backup_skips:
+            pods.pop()
+        keys = [item.format(source) for source in namespaces for item in _ITEMS][self._behaviour.archive_loses :]
         phase = self._behaviour.backup_phase if self._behaviour.store else "FailedValidation"
         archived = {key: _digest(key) for key in keys} if phase == "Completed" else {}
-        self._backups[name] = _Backup(source, self._clock.now(), phase, pods, archived, self.files(source))
+        files = {source: self.files(source) for source in namespaces}
+        self._backups[name] = _Backup(tuple(namespaces), self._clock.now(), phase, tuple(pods), archived, files)
 
     def archived(self, backup: str, namespaces: Sequence[str]) -> dict[str, str]:
         """Of a backup that completed."""
@@ -134,21 +166,26 @@ class MemoryVolumes:
             raise StepFailed(f"the archive of backup {backup} cannot be read: it is not in the store")
         return dict(found.archived)
 
-    def bring_back(self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str]) -> None:
-        """Takes `restore_s`."""
+    def bring_back(
+        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: str = ""
+    ) -> None:
+        """Takes `restore_s`; nothing here has the label that is left out."""
+        del without
         found, behaviour, now = self._backups[backup], self._behaviour, self._clock.now()
-        place = into.get(found.source, found.source)
-        self._restores[name] = _Restore(now, behaviour.restore_s, behaviour.restore_phase, place, found.pods)
+        pods = tuple((into.get(source, source), pod) for source, pod in found.pods)
+        self._restores[name] = _Restore(now, behaviour.restore_s, behaviour.restore_phase, pods, len(into) * len(_ITEMS))
         if behaviour.restore_phase != "Completed":
             return
         placed = {
             pod: node if not behaviour.restore_moves else next(one for one in NODES if one != away_from.get(pod))
             for pod, node in zip(_PODS, NODES, strict=False)
         }
-        files = {f"data-{pod}": dict(found.files.get(f"data-{pod}", {})) if pod in found.pods else {} for pod in _PODS}
-        if behaviour.restore_alters:
-            files[f"data-{_PODS[0]}"]["./rows"] = "file 10001:10001 600 12"
-        self._namespaces[place] = _Namespace(placed, now + behaviour.restore_s, files)
+        for source, place in into.items():
+            kept = found.files.get(source, {})
+            files = {f"data-{pod}": dict(kept.get(f"data-{pod}", {})) if (source, pod) in found.pods else {} for pod in _PODS}
+            if behaviour.restore_alters:
+                files[f"data-{_PODS[0]}"]["./rows"] = "file 10001:10001 600 12"
+            self._namespaces[place] = _Namespace(dict(placed), now + behaviour.restore_s, files)
 
     def words(self, kind: str, name: str) -> dict[str, list[str]]:
         """The one warning that every restore has."""
@@ -197,10 +234,12 @@ class MemoryVolumes:
         ]
 
     def _all_backups(self) -> list[Object]:
+        if self._known_from is None or self._clock.now() < self._known_from:
+            return []
         return [
             {
                 "metadata": {**_named(name, "velero", self._wall(one.begun)), "labels": {}},
-                "spec": {"includedNamespaces": [one.source]},
+                "spec": {"includedNamespaces": list(one.sources)},
                 "status": self._status(one.phase, one.begun + BACKUP_S, "itemsBackedUp", len(one.archived)),
             }
             for name, one in self._backups.items()
@@ -210,7 +249,7 @@ class MemoryVolumes:
         return [
             {
                 "metadata": _named(name, "velero", self._wall(one.begun)),
-                "status": {**self._status(one.phase, one.begun + one.takes_s, "itemsRestored", len(_ITEMS)), "warnings": 1},
+                "status": {**self._status(one.phase, one.begun + one.takes_s, "itemsRestored", one.items), "warnings": 1},
             }
             for name, one in self._restores.items()
         ]
@@ -222,16 +261,16 @@ class MemoryVolumes:
 
     def _made(self) -> list[Object]:
         return [
-            _volume("velero.io/backup-name", name, one.source, pod, self._clock.now() >= one.begun + BACKUP_S)
+            _volume("velero.io/backup-name", name, namespace, pod, self._clock.now() >= one.begun + BACKUP_S)
             for name, one in self._backups.items()
-            for pod in one.pods
+            for namespace, pod in one.pods
         ]
 
     def _brought(self) -> list[Object]:
         return [
-            _volume("velero.io/restore-name", name, one.into, pod, self._clock.now() >= one.begun + one.takes_s)
+            _volume("velero.io/restore-name", name, namespace, pod, self._clock.now() >= one.begun + one.takes_s)
             for name, one in self._restores.items()
-            for pod in one.pods
+            for namespace, pod in one.pods
         ]
 
     def _wall(self, at: float) -> float:
@@ -243,6 +282,10 @@ def _volume(label: str, of: str, namespace: str, pod: str, done: bool) -> Object
     progress = {"bytesDone": _BYTES if done else 0, "totalBytes": _BYTES}
     status = {"phase": "Completed" if done else "InProgress", "snapshotID": "s" if done else "", "progress": progress}
     return {"metadata": metadata, "spec": {"pod": {"namespace": namespace, "name": pod}, "volume": "data"}, "status": status}
+
+
+def _filled() -> dict[str, dict[str, str]]:
+    return {f"data-{pod}": dict(_FILES) for pod in _PODS}
 
 
 def _named(name: str, namespace: str, born: float) -> dict[str, Any]:

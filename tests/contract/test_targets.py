@@ -12,17 +12,20 @@ from secrets import token_urlsafe
 import pytest
 
 from sre.dr import velero
+from sre.dr.rebuild import rebuild as make_again
 from sre.dr.velero import Watch
 from sre.drills.secrets_rotation import FOLLOWED_WITHIN_S
 from sre.drills.world import World
 from sre.errors import CannotRun, StepFailed, UsageError
 from sre.faults.model import Place as Models
 from sre.faults.model import register
+from sre.judges import rebuild
 from sre.judges import velero as judges
 from sre.judges.manifests import ways
 from sre.measure.quantiles import answered
 from sre.measure.samples import read
 from sre.readings import Alert, LoadPlan, Replica, Split
+from sre.targets.backups import NAMESPACES
 from sre.targets.base import Capability, Observers, Removal, Target
 from sre.targets.keys import KNOWN, UNKNOWN
 from sre.targets.kubernetes import target as kubernetes
@@ -172,6 +175,7 @@ def test_capabilities_are_those_of_the_table(place: Place) -> None:
     assert (Capability.VOLUME_BACKUPS in place.target.capabilities) == (not isinstance(place.target, LocalTarget))
     assert (Capability.NETWORK in place.target.capabilities) == (not isinstance(place.target, LocalTarget))
     assert Capability.KEYS in place.target.capabilities
+    assert (Capability.REBUILD in place.target.capabilities) == (not isinstance(place.target, LocalTarget))
 
 
 def test_a_target_has_the_cluster_that_it_promises_or_says_that_it_has_none(place: Place) -> None:
@@ -408,6 +412,40 @@ def test_there_is_a_place_for_backups_and_schedules_are_kept_as_promised(volumes
     records = volumes.volumes.records
     assert list(judges.location(records("backupstoragelocations"))) == []
     assert list(judges.schedules(records("schedules"), records("backups"), volumes.clock.wall())) == []
+
+
+def test_a_place_is_a_cluster_that_can_be_made_again_or_says_that_it_is_none(place: Place) -> None:
+    if Capability.REBUILD not in place.target.capabilities:
+        with pytest.raises(CannotRun, match="no cluster that could be made again; use target kubernetes"):
+            _ = place.target.site
+        return
+    site = place.target.site
+    identity, doors = site.identity(), site.doors()
+    assert (site.missing(), site.misfits()) == ("", "")
+    assert len(doors) == 2
+    assert site.answering(doors) == ", ".join(doors)
+    assert all(name in site.holds() for name in NAMESPACES)
+    # What is there is not made again.
+    site.create()
+    assert site.identity() == identity != ""
+
+
+def test_every_object_of_a_cluster_is_read_the_same_twice(place: Place) -> None:
+    require(place, Capability.REBUILD)
+    first, second = place.target.site.contents(), place.target.site.contents()
+    assert {key for key in first if key.startswith("ml-models-production/")}
+    steady = rebuild.judged(first, second)
+    assert list(rebuild.objects(first, second, second)) == []
+    assert {key.partition("/")[0] for key in steady} <= {"ml-datasets", "ml-models-staging", "ml-models-production", "ml-backups"}
+
+
+def test_a_cluster_that_runs_is_not_made_again(place: Place) -> None:
+    require(place, Capability.REBUILD)
+    before = place.target.site.identity()
+    for lost in ("", before):
+        with pytest.raises(CannotRun):
+            make_again(place.target, "", lambda _: None, lambda **_: None, lost=lost)
+    assert (place.target.site.identity(), place.target.site.missing()) == (before, "")
 
 
 def test_time_goes_forward_and_sleeping_takes_at_least_as_long_as_asked(place: Place) -> None:

@@ -122,6 +122,9 @@ def test_the_database_cluster_is_tuned_as_the_local_one() -> None:
     values = {"member": member, "authority": "any", "programs": "any", "pgbackrest": "any", "etcd": [], "authentication": {}}
     local = yaml.safe_load(render.render("patroni.yml", values | {"synchronous": "on"}))
     here = yaml.safe_load((K8S / "base/database/patroni.yml").read_text(encoding="utf-8"))
+    # Here a backup is looked for first, and the same options are for where there is none; see test_bootstrap.py.
+    assert here["bootstrap"].pop("method") in here["bootstrap"]
+    assert here["bootstrap"].pop("backup")["command"].endswith("/bootstrap.py")
     assert here["bootstrap"] == local["bootstrap"]
 
 

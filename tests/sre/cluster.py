@@ -179,12 +179,12 @@ class Cluster:
 
 
 class Writers:
-    """Four simulated writers: what they did is computed when somebody looks."""
+    """Simulated writers: what they did is computed when somebody looks."""
 
-    def __init__(self, cluster: Cluster, run: str, plan: LoadPlan, folder: Path) -> None:
-        self._cluster, self._run, self._pause = cluster, run, 4 / plan.rate
+    def __init__(self, cluster: Cluster, run: str, plan: LoadPlan, folder: Path, writers: int = 4) -> None:
+        self._cluster, self._run, self._pause = cluster, run, writers / plan.rate
         self._ledger: LedgerFile | None = LedgerFile(folder / LEDGER_NAME)
-        self._next = [(cluster.clock.now() + number / plan.rate, 0) for number in range(4)]
+        self._next = [(cluster.clock.now() + number / plan.rate, 0) for number in range(writers)]
 
     def running(self) -> bool:
         self._advance()

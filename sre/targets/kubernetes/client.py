@@ -25,6 +25,7 @@ from sre.errors import StepFailed, TargetUnavailable
 ANSWER_WITHIN_S = 5.0
 RUN_WITHIN_S = 15.0
 _MERGE, _STRATEGIC_MERGE = "application/merge-patch+json", "application/strategic-merge-patch+json"
+_NOBODY = "https://cluster.invalid"
 # The library's own default is to wait for ever.
 websocket.setdefaulttimeout(ANSWER_WITHIN_S)
 
@@ -67,21 +68,45 @@ class Api:
     Args:
         kubeconfig: file that names it, or several as in KUBECONFIG.
         context: of that file; its current one when None.
+        lost: whether the cluster may be gone, and its file with it: nothing answers then until `reload`.
 
     Raises:
         TargetUnavailable: the file is missing, or holds no such context.
     """
 
-    def __init__(self, kubeconfig: str, context: str | None) -> None:
+    def __init__(self, kubeconfig: str, context: str | None, *, lost: bool = False) -> None:
+        self._kubeconfig = kubeconfig
+        self.context: str = context or ""
+        try:
+            self.reload()
+        except TargetUnavailable:
+            if not lost:
+                raise
+            self._use(client.Configuration(host=_NOBODY))
+
+    def reload(self) -> None:
+        """Ask whatever cluster the file names now.
+
+        Raises:
+            TargetUnavailable: the file is missing, or holds no such context.
+        """
         settings = client.Configuration()
         try:
-            config.load_kube_config(kubeconfig, context, settings, persist_config=False)  # type: ignore[no-untyped-call]
-            _, current = config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call]
+            config.load_kube_config(self._kubeconfig, self.context or None, settings, persist_config=False)  # type: ignore[no-untyped-call]
+            _, current = config.list_kube_config_contexts(self._kubeconfig)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError, yaml.YAMLError) as error:
             why = _words(error)
-            raise TargetUnavailable(f"{kubeconfig} names no cluster ({why}); set SRE_KUBECONFIG and SRE_CONTEXT") from error
+            raise TargetUnavailable(f"{self._kubeconfig} names no cluster ({why}); set SRE_KUBECONFIG and SRE_CONTEXT") from error
+        self.context = self.context or current["name"]
+        self._use(settings)
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return str(self._settings.host)
+
+    def _use(self, settings: client.Configuration) -> None:
         settings.retries = False
-        self.context: str = context or current["name"]
         self._settings = settings
         self._client = client.ApiClient(settings)
         self._idle: list[client.CoreV1Api] = []

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sre.clock import Clock, SystemClock
 from sre.config import PROJECT
-from sre.errors import CannotRun, StepFailed, UndoIncomplete, UsageError
-from sre.targets.kubernetes import bodies, rollout, secrets
+from sre.errors import CannotRun, StepFailed, UsageError
+from sre.targets.backups import NAMESPACES, Say
+from sre.targets.kubernetes import namespaces, off_site, rollout, secrets
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
 from sre.targets.kubernetes.place import OVERLAYS, Place
 from sre.targets.kubernetes.target import KubernetesTarget
-
-Say = Callable[[str], None]
+from sre.targets.kubernetes.velero_install import Store
 
 IMAGES = PROJECT / "k8s" / "images"
 BUILD_WITHIN_S = 1200
@@ -32,7 +31,6 @@ _TORCH = (
 )  # fmt: skip
 # A first model is trained meanwhile.
 UP_WITHIN_S = 900.0
-DOWN_WITHIN_S = 300.0
 LOOK_EVERY_S = 2.0
 PROTECTED = "prod"
 
@@ -83,7 +81,7 @@ def _made(what: str, words: Sequence[str]) -> None:
         raise CannotRun(f"{what} cannot be built: {(done.stderr or done.stdout).strip()[-1000:]}")
 
 
-def up(where: Place, tools: Path, api: Api, say: Say) -> KubernetesTarget:
+def up(where: Place, tools: Path, api: Api, say: Say, outside: Store | None = None) -> KubernetesTarget:
     """Apply an overlay and wait until all of it runs. What runs already as applied stays as it is.
 
     Args:
@@ -91,6 +89,7 @@ def up(where: Place, tools: Path, api: Api, say: Say) -> KubernetesTarget:
         tools: folder of unpacked programs.
         api: of the cluster.
         say: receives one line per change.
+        outside: where the database has a second repository; None for none, or for the one that it has.
 
     Raises:
         UsageError: there is no such overlay.
@@ -106,10 +105,11 @@ def up(where: Place, tools: Path, api: Api, say: Say) -> KubernetesTarget:
     where.write()
     kubectl.apply(one for one in objects if one["kind"] == "Namespace")
     # Those that the manifests name; what the cluster has is kept.
-    existing = [one for name in secrets.NAMESPACES for one in api.get(f"/api/v1/namespaces/{name}/secrets")["items"]]
-    made = secrets.render(existing)
+    existing = [one for name in NAMESPACES for one in api.get(f"/api/v1/namespaces/{name}/secrets")["items"]]
+    made = [*secrets.render(existing)]
+    objects = _with_second_repository(objects, made, existing, outside)
     kubectl.apply(made)
-    _hand_out(where, made)
+    namespaces.hand_out(where, made)
     say(f"{len(objects)} objects of overlay {where.overlay} go to {where.context}")
     kubectl.apply(objects)
     wait_until_all_run(api, objects, SystemClock(), say)
@@ -125,7 +125,22 @@ def join(where: Place, api: Api) -> None:
     names = (secrets.DRILLS, (secrets.DRILLS[0], "authority"))
     found = [api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") for namespace, name in names]
     where.write()
-    _hand_out(where, found)
+    namespaces.hand_out(where, found)
+
+
+def _with_second_repository(
+    objects: list[dict[str, Any]], made: list[dict[str, Any]], existing: Sequence[Mapping[str, Any]], outside: Store | None
+) -> list[dict[str, Any]]:
+    """The objects with what the database needs for it; its Secret goes to those that are made."""
+    there = off_site.found(existing)
+    if outside is None:
+        return objects if there is None else off_site.stamped(objects, there)
+    if there is None:
+        off_site.check_unused(outside)
+    made.append(off_site.secret(outside, existing))
+    # A policy for a pod that has none closes what was open.
+    closed = any(one["kind"] == "NetworkPolicy" and one["metadata"]["namespace"] == off_site.NAMESPACE for one in objects)
+    return [*off_site.stamped(objects, made[-1]), *([off_site.policy(outside)] if closed else [])]
 
 
 def down(where: Place, tools: Path, api: Api, say: Say) -> None:
@@ -134,27 +149,8 @@ def down(where: Place, tools: Path, api: Api, say: Say) -> None:
     Raises:
         UndoIncomplete: they are not gone within the deadline.
     """
-    things = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in secrets.NAMESPACES]
-    Kubectl(tools, where.kubeconfig, where.context).delete(things)
-    clock = SystemClock()
-    deadline = clock.now() + DOWN_WITHIN_S
-    told: set[str] = set()
-    while left := [name for name in secrets.NAMESPACES if api.find(f"/api/v1/namespaces/{name}") is not None]:
-        _tell(told, {f"namespace {name} is going" for name in left}, say)
-        if clock.now() > deadline:
-            raise UndoIncomplete(f"namespaces {', '.join(left)} are not gone within {DOWN_WITHIN_S:.0f} s; see their finalizers")
-        clock.sleep(LOOK_EVERY_S)
+    namespaces.delete(Kubectl(tools, where.kubeconfig, where.context), api, SystemClock(), say)
     shutil.rmtree(where.folder, ignore_errors=True)
-
-
-def workloads(api: Api) -> dict[str, str]:
-    """Every Deployment and StatefulSet of the system: what it waits for, empty when it waits for nothing."""
-    found = {}
-    for kind, path in rollout.LISTS.items():
-        for namespace in secrets.NAMESPACES if kind != "Job" else ():
-            for one in api.get(path.format(namespace))["items"]:
-                found[f"{namespace}/{one['metadata']['name']}"] = rollout.missing({**one, "kind": kind})
-    return found
 
 
 def wait_until_all_run(api: Api, objects: Sequence[Mapping[str, Any]], clock: Clock, say: Say) -> None:
@@ -169,7 +165,7 @@ def wait_until_all_run(api: Api, objects: Sequence[Mapping[str, Any]], clock: Cl
     told: set[str] = set()
     while True:
         waiting = _waiting(api, wanted)
-        _tell(told, waiting, say)
+        namespaces.tell(told, waiting, say)
         if not waiting:
             return
         if clock.now() > deadline:
@@ -190,19 +186,3 @@ def _waiting(api: Api, wanted: Collection[tuple[str, str, str]]) -> set[str]:
 
 def _key(thing: Mapping[str, Any]) -> tuple[str, str, str]:
     return thing["kind"], thing["metadata"]["namespace"], thing["metadata"]["name"]
-
-
-def _tell(told: set[str], seen: set[str], say: Say) -> None:
-    for line in sorted(seen - told):
-        say(line)
-    told.clear()
-    told.update(seen)
-
-
-def _hand_out(where: Place, made: Sequence[Mapping[str, Any]]) -> None:
-    """What users on this machine need: key, certificate authority, images."""
-    authority = next(one["data"] for one in made if one["metadata"]["name"] == "authority")
-    where.ca_file.write_bytes(base64.b64decode(authority["ca.crt"]))
-    where.api_key_file.touch(mode=0o600)
-    where.api_key_file.write_text(secrets.drills_key(made), encoding="utf-8")
-    bodies.write(where.bodies)

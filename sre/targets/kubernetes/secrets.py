@@ -16,11 +16,11 @@ from typing import Any
 
 from cryptography import x509
 
+from sre.targets.backups import NAMESPACES
 from sre.targets.certificates import Authority
 
 Values = dict[tuple[str, str], dict[str, str]]
 
-NAMESPACES = ("ml-system", "data", "monitoring")
 # Who has a password in the database: Patroni's own roles, then those of the system.
 ROLES = ("postgres", "replicator", "rewind", "mlflow", "serving", "drills", "backup", "monitor")
 # What whoever runs drills shows: an API key, passwords of the database, keys of the object store.
@@ -52,7 +52,7 @@ def render(existing: Iterable[Mapping[str, Any]] = ()) -> tuple[dict[str, Any], 
     """
     have = {(one["metadata"]["namespace"], one["metadata"]["name"]): decoded(one) for one in existing}
     made = _passwords(have) | _certificates(have)
-    return tuple(_object(place, name, values) for (place, name), values in sorted(made.items()))
+    return tuple(as_object(place, name, values) for (place, name), values in sorted(made.items()))
 
 
 def drills_key(objects: Iterable[Mapping[str, Any]]) -> str:
@@ -117,7 +117,8 @@ def decoded(secret: Mapping[str, Any]) -> dict[str, str]:
     return {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
 
 
-def _object(place: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:
+def as_object(place: str, name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """A Secret as the API takes it, known as ours."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -15,7 +15,7 @@ from sre.config import Settings
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
 from sre.judges.manifests.objects import Manifests, parsed
 from sre.readings import Endpoints, Replica, Scale
-from sre.targets.backups import VolumeBackups
+from sre.targets.backups import Site, VolumeBackups
 from sre.targets.base import Capability, Nodes, Removal
 from sre.targets.kubernetes import edge, nodes, place, secrets, slots, velero
 from sre.targets.kubernetes.access import SECRET, Access
@@ -29,6 +29,8 @@ from sre.targets.kubernetes.nodes import NO_COMMANDS, Commands, KubernetesNodes
 from sre.targets.kubernetes.place import OVERLAYS, Place
 from sre.targets.kubernetes.readiness import Readiness
 from sre.targets.kubernetes.router import KubernetesRouter
+from sre.targets.kubernetes.site import KubernetesSite, Means
+from sre.targets.kubernetes.velero_install import Store
 from sre.targets.objects import S3
 
 NAMESPACE = "ml-system"
@@ -72,23 +74,27 @@ class KubernetesTarget:
         namespace: of the serving replicas.
         tools: folder of unpacked programs, where PATH holds none.
         commands: that lose a node and bring it back; see `nodes.KubernetesNodes`.
+        means: by what the cluster is lost and made again.
     """
 
     name = "kubernetes"
     capabilities = frozenset({
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.PODS,
         Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS, Capability.NETWORK,
-        Capability.KEYS,
+        Capability.KEYS, Capability.REBUILD,
     })  # fmt: skip
 
-    def __init__(
-        self, where: Place, api: Api, namespace: str = NAMESPACE, *, tools: Path = Path(), commands: Commands = NO_COMMANDS
-    ) -> None:
+    def __init__(  # noqa: PLR0913 - what the settings say
+        self, where: Place, api: Api, namespace: str = NAMESPACE, *, tools: Path = Path(), commands: Commands = NO_COMMANDS,
+        means: Means | None = None,
+    ) -> None:  # fmt: skip
         self.place = where
         self.clock: Clock = SystemClock()
         self.api = api
         self._reached: tuple[Access, Endpoints] | None = None
+        self._ingress: str | None = None
         self._namespace, self._tools = namespace, tools
+        self._site = KubernetesSite(api, where, tools, means or Means(), self.objects)
         self._nodes = KubernetesNodes(api, self.clock, commands, self._slots)
         self._readiness, versions = (Readiness(lambda pod: api.connect(namespace, pod, PORT)) for _ in range(2))
         # A second set of connections: each set keeps those to the replicas that it was last asked about.
@@ -182,6 +188,15 @@ class KubernetesTarget:
         """The API keys that replicas accept."""
         return KubernetesKeys(self.api, self._namespace, self._slots, lambda pod: self.api.connect(self._namespace, pod, PORT))
 
+    def ingress(self) -> str:
+        """Base URL of the edge as the cluster has it just now. Raises TargetUnavailable when it has none."""
+        return self._ingress or edge.address(self.api)
+
+    @property
+    def site(self) -> Site:
+        """The cluster as a whole."""
+        return self._site
+
     def kill(self, replica: str) -> None:
         """SIGKILL of the process in its container; the pod stays. Raises StepFailed when it was not sent."""
         self._signal(replica, _KILL)
@@ -241,7 +256,8 @@ class KubernetesTarget:
         Raises:
             TargetUnavailable: the edge has no address, or the database no passwords.
         """
-        base = ingress or edge.address(self.api)
+        self._ingress = ingress
+        base = self.ingress()
         with ExitStack() as opened:
             urls = {name: opened.enter_context(self.reach(name)) for name in _WATCHED}
             access = Access(self.api, self.place)
@@ -295,25 +311,36 @@ class KubernetesTarget:
         return self.api.connect(namespace, running[0], port)
 
 
-def attach(home: Path, tools: Path = Path()) -> KubernetesTarget:
+def attach(home: Path, tools: Path = Path(), *, lost: bool = False) -> KubernetesTarget:
     """The system of the cluster that was begun from a home.
 
     Args:
         home: SRE_HOME.
         tools: folder of unpacked programs, where PATH holds none.
+        lost: whether the cluster may be gone, to be made again.
 
     Raises:
-        TargetUnavailable: none was, its cluster does not answer, or it holds no Deployment ml-api.
+        TargetUnavailable: none was begun, or, unless it may be lost, it does not answer or holds no Deployment ml-api.
     """
     found = place.read(home)
     if found is None:
         raise TargetUnavailable(f"no system on a cluster was begun from {home}; run `sre up --target kubernetes`")
+    if lost:
+        return of(found, Api(found.kubeconfig, found.context, lost=True), tools)
     api = Api(found.kubeconfig, found.context)
     api.get(_DEPLOYMENT.format(NAMESPACE))
+    return of(found, api, tools)
+
+
+def of(found: Place, api: Api, tools: Path) -> KubernetesTarget:
+    """The system of a cluster, with the means that the settings name."""
     settings = Settings()
     commands = {
         "power-off": (settings.node_power_off, settings.node_power_off_undo),
         "cut": (settings.node_cut, settings.node_cut_undo),
         "kubelet": (settings.node_kubelet, settings.node_kubelet_undo),
     }
-    return KubernetesTarget(found, api, tools=tools, commands=commands)
+    url, bucket = settings.velero_url, settings.velero_bucket
+    store = Store(url, bucket, settings.velero_credentials, settings.velero_ca) if url else None
+    means = Means(settings.cluster_destroy, settings.cluster_create, store, settings.off_site_bucket, settings.ingress)
+    return KubernetesTarget(found, api, tools=tools, commands=commands, means=means)

@@ -18,6 +18,7 @@ from sre.clock import SystemClock
 from sre.errors import StepFailed, TargetUnavailable
 from sre.readings import Living
 from sre.targets.backups import Object
+from sre.targets.kubernetes import pgbackrest
 from sre.targets.kubernetes import velero_objects as objects
 from sre.targets.kubernetes.client import Api, Ended
 from sre.targets.kubernetes.kubectl import Kubectl
@@ -130,7 +131,9 @@ class KubernetesVolumes:
             except (tarfile.TarError, OSError, EOFError, ValueError) as error:
                 raise StepFailed(f"the archive of backup {backup} cannot be read: {error}") from error
 
-    def bring_back(self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str]) -> None:
+    def bring_back(
+        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: str = ""
+    ) -> None:
         """With a resource modifier where pods must be placed elsewhere."""
         elsewhere = []
         if away_from:
@@ -140,7 +143,12 @@ class KubernetesVolumes:
         self._velero.run(
             "restore", "create", name, f"--from-backup={backup}", f"--include-namespaces={','.join(into)}",
             *(moved if any(old != new for old, new in into.items()) else []), *elsewhere,
+            *([f"--selector={without.replace('=', '!=')}"] if without else []),
         )  # fmt: skip
+
+    def databases(self) -> dict[str, str]:
+        """By the identifier of the database in the files of each pod, and those in pgBackRest's records."""
+        return pgbackrest.kept(self._api)
 
     def words(self, kind: str, name: str) -> dict[str, list[str]]:
         """From the file of results in the store."""

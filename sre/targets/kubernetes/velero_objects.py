@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sre.judges.velero import LEFT_OUT
 from sre.targets.backups import Object
 
 NAME = "keeper"
@@ -172,6 +173,8 @@ def digest(thing: Object) -> str:
 def brief(thing: Object) -> dict[str, Any]:
     """A Pod, claim or volume with no more than is read of it."""
     kept = {key: thing["metadata"][key] for key in ("name", "namespace", "creationTimestamp") if key in thing["metadata"]}
+    if left_out := (thing["metadata"].get("annotations") or {}).get(LEFT_OUT):
+        kept["annotations"] = {LEFT_OUT: left_out}
     spec = {key: thing["spec"][key] for key in ("nodeName", "volumes", "volumeName", "hostPath") if key in thing["spec"]}
     status = thing.get("status") or {}
     ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())

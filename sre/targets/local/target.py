@@ -19,16 +19,15 @@ import httpx
 
 from sre.clock import Clock, SystemClock
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete, UsageError
-from sre.readings import Endpoints, Replica, Scale
-from sre.targets.backups import VolumeBackups
-from sre.targets.base import Capability, Nodes, Removal
+from sre.readings import Endpoints, Replica
+from sre.targets.base import Capability
 from sre.targets.local import processes, state
 from sre.targets.local.keys import LocalKeys
+from sre.targets.local.lacking import Lacking
 from sre.targets.local.layout import ARMS, Layout, Parts, Synchronous, unprivileged_account
 from sre.targets.local.members import LocalDatabase
 from sre.targets.local.programs import PROGRAMS, find
 from sre.targets.local.router import LocalRouter, served
-from sre.targets.network import Network
 
 SUPERVISOR = (sys.executable, "-m", "sre.targets.local.supervisor")
 UP_WITHIN_S = 660.0
@@ -39,7 +38,7 @@ _begun: dict[Path, subprocess.Popen[bytes]] = {}
 FOLDERS = ("config", "data", "logs", "offsite", "restored", "run", "secrets")
 
 
-class LocalTarget:
+class LocalTarget(Lacking):
     """A system that runs on this machine.
 
     Args:
@@ -114,33 +113,6 @@ class LocalTarget:
         if not self.layout.clustered:
             raise CannotRun(f"the system of {self.layout.home} is a restored place: its database is a single server")
         return LocalDatabase(self.layout)
-
-    @property
-    def nodes(self) -> Nodes:
-        """There is only this machine."""
-        raise CannotRun("the local target has no nodes to lose; use target kubernetes")
-
-    def remove(self, replica: str, how: Removal) -> None:
-        """Its replicas are processes."""
-        raise CannotRun(f"the local target has no pod to {how} for {replica}; use target kubernetes")
-
-    def roll_out(self) -> None:
-        """Its replicas take a new model without being replaced."""
-        raise CannotRun("the local target does not replace its replicas one by one; use target kubernetes")
-
-    def scale(self) -> Scale:
-        """It has as many replicas as it was begun with."""
-        raise CannotRun("the local target has no autoscaler; use target kubernetes")
-
-    @property
-    def volumes(self) -> VolumeBackups:
-        """None here: its data are files of one machine. See capability BACKUPS."""
-        raise CannotRun("the local target has no namespaces to back up; use target kubernetes")
-
-    @property
-    def network(self) -> Network:
-        """Nothing to try out: every process of this machine reaches every other."""
-        raise CannotRun("the local target has no network policies; use target kubernetes")
 
     @property
     def keys(self) -> LocalKeys:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from sre.dr.rebuild import REBUILD
 from sre.drills import run
 from sre.drills.alerting import Alerting
 from sre.drills.base import Options
@@ -22,6 +23,7 @@ from sre.evidence.journal import FIRST
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Ledger
 from sre.measure.samples import SAMPLE
+from sre.targets.kubernetes.place import Place
 from sre.targets.local.processes import identity
 from sre.targets.memory import Behaviour
 from sre.verdict import Outcome
@@ -265,6 +267,18 @@ def test_a_target_that_ended_with_its_process_cannot_be_undone(kept: Ran, tmp_pa
 def test_a_target_that_is_gone_is_named(kept: Ran, tmp_path: Path) -> None:
     _killed(kept, "1@0.00", f"local:{tmp_path / 'gone'}")
     with pytest.raises(TargetUnavailable, match=r"no system runs in .*gone"):
+        run.undo(kept.folder, tmp_path)
+
+
+def test_a_cluster_that_is_gone_is_attached_to_only_when_it_is_to_be_made_again(kept: Ran, tmp_path: Path) -> None:
+    place = Place(tmp_path, str(tmp_path / "gone"), "testbed", "dev")
+    place.write()
+    _killed(kept, "1@0.00", f"kubernetes:{tmp_path}")
+    with pytest.raises(TargetUnavailable, match="names no cluster"):
+        run.undo(kept.folder, tmp_path)
+    Ledger(kept.folder / LEDGER_NAME).plan(Undo(REBUILD, {"identity": "1", "backup": "b"}, "make the cluster again"))
+    # Attached it is, and then no command is known.
+    with pytest.raises(UndoIncomplete, match="make the cluster again: no command is known for it; set SRE_CLUSTER_CREATE"):
         run.undo(kept.folder, tmp_path)
 
 

@@ -7,23 +7,28 @@ import pytest
 from sre.drills.world import World
 from sre.errors import UsageError
 from sre.load.worker import LocustLoad
+from sre.targets.backups import Site, VolumeBackups
 from sre.targets.base import Capability, DatabaseCluster, Load, Nodes, Observers, Router, Target, check_shares
 from sre.targets.generator import MemoryLoad
 from sre.targets.kubernetes.database import KubernetesDatabase
 from sre.targets.kubernetes.nodes import KubernetesNodes
+from sre.targets.kubernetes.site import KubernetesSite
 from sre.targets.kubernetes.target import KubernetesTarget
+from sre.targets.kubernetes.velero import KubernetesVolumes
 from sre.targets.local.members import LocalDatabase
 from sre.targets.local.router import LocalRouter
 from sre.targets.local.target import LocalTarget
 from sre.targets.memory import MemoryTarget
 from sre.targets.nodes import MemoryNodes
 from sre.targets.routing import MemoryRouter
+from sre.targets.sites import MemorySite
+from sre.targets.volumes import MemoryVolumes
 from tests.sre.cluster import Cluster
 
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
-    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "rollouts", "scaling",
-             "cables", "stores", "volume-backups"]  # fmt: skip
+    names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "pods", "rollouts", "scaling",
+             "cables", "stores", "volume-backups", "rebuild"]  # fmt: skip
     assert [str(capability) for capability in Capability] == names
 
 
@@ -38,6 +43,10 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
         (DatabaseCluster, Cluster),
         (Nodes, MemoryNodes),
         (Nodes, KubernetesNodes),
+        (Site, MemorySite),
+        (Site, KubernetesSite),
+        (VolumeBackups, MemoryVolumes),
+        (VolumeBackups, KubernetesVolumes),
         (Router, MemoryRouter),
         (Router, LocalRouter),
         (Observers, MemoryTarget),
@@ -48,7 +57,7 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
 )
 def test_every_implementation_has_every_member(protocol: type, kind: type) -> None:
     missing = {name for name in vars(protocol) if not name.startswith("_") and not hasattr(kind, name)}
-    assert missing <= {"clock", "volumes"}  # attributes of the instance
+    assert missing <= {"clock", "volumes", "site"}  # attributes of the instance
 
 
 @pytest.mark.parametrize(("canary", "control"), [(0.0, 0.0), (1.0, 0.0), (0.5, 0.5), (0.1, 0.9)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -66,3 +67,22 @@ def test_a_server_that_another_authority_vouches_for_is_not_spoken_to(server: tu
     (tmp_path / "ca.pem").write_bytes(Authority("others", timedelta(days=1)).pem)
     with pytest.raises(StepFailed, match="CERTIFICATE_VERIFY_FAILED"):
         S3(endpoint, tmp_path / "ca.pem", *keys).get(BUCKET, KEY)
+
+
+def test_every_object_is_read_whole_and_listed_by_its_beginning(server: tuple[str, Path, str, str]) -> None:
+    store = S3(*server)
+    store.put(BUCKET, "list/a", b"a")
+    store.put(BUCKET, "list/b", b"")
+    assert store.keys(BUCKET, "list/") == ["list/a", "list/b"]
+    assert store.keys(BUCKET, "nothing begins so") == []
+    contents = store.contents()
+    assert contents[f"{BUCKET}/list/a"] == hashlib.sha256(b"a").hexdigest()
+    assert contents[f"{BUCKET}/list/b"] == hashlib.sha256(b"").hexdigest()
+    with pytest.raises(StepFailed, match=r"object no-such-bucket/\* of .* cannot be listed"):
+        store.keys("no-such-bucket")
+
+
+def test_a_store_that_does_not_answer_lists_nothing(server: tuple[str, Path, str, str]) -> None:
+    _, authority, user, _ = server
+    with pytest.raises(StepFailed, match="cannot be listed"):
+        S3(server[0], authority, user, "not-the-secret").contents()

@@ -80,6 +80,36 @@ def test_an_unknown_context_is_named(kubeconfig: str) -> None:
         Api(kubeconfig, "other")
 
 
+def test_what_the_file_names_now_is_asked(kubeconfig: str, served: Served) -> None:
+    api = Api(kubeconfig, None)
+    served.objects[PATH] = {"items": []}
+    text = Path(kubeconfig).read_text()
+    Path(kubeconfig).write_text(text.replace(str(served.server_address[1]), "9"))
+    assert api.get(PATH) == {"items": []}
+    api.reload()
+    assert api.server == "http://127.0.0.1:9"
+    with pytest.raises(TargetUnavailable, match="did not answer"):
+        api.get(PATH)
+    Path(kubeconfig).write_text(text)
+    api.reload()
+    assert api.get(PATH) == {"items": []}
+
+
+def test_a_cluster_that_may_be_gone_answers_once_there_is_another(kubeconfig: str, served: Served) -> None:
+    file = Path(kubeconfig)
+    text = file.read_text()
+    file.unlink()
+    api = Api(kubeconfig, "testbed", lost=True)
+    with pytest.raises(TargetUnavailable, match="cluster testbed did not answer"):
+        api.find(PATH)
+    with pytest.raises(TargetUnavailable, match="names no cluster"):
+        api.reload()
+    file.write_text(text)
+    served.objects[PATH] = {"items": []}
+    api.reload()
+    assert api.get(PATH) == {"items": []}
+
+
 @pytest.mark.cluster
 def test_a_command_on_the_real_cluster_ends_with_its_own_status(cluster: Cluster, stand_in: str) -> None:
     api = Api(str(cluster.kubeconfig), None)

@@ -12,9 +12,10 @@ import pytest
 
 from sre.config import PROJECT
 from sre.errors import CannotRun, StepFailed, TargetUnavailable, UsageError
-from sre.targets.kubernetes import deploy
+from sre.targets.kubernetes import deploy, off_site
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place, read
+from sre.targets.kubernetes.velero_install import Store
 from sre.targets.simulation import VirtualClock
 from tests.sre.targets.kubernetes.conftest import Served
 
@@ -91,13 +92,6 @@ def test_waiting_ends_at_once_when_a_job_has_given_up(api: Api, served: Served) 
     assert clock.now() == begin
 
 
-def test_every_workload_says_what_it_waits_for(api: Api, served: Served) -> None:
-    for namespace in ("ml-system", "data", "monitoring"):
-        served.objects |= {DEPLOYMENTS.format(namespace): {"items": []}, MEMBERS.format(namespace): {"items": []}}
-    served.objects[MEMBERS.format("data")] = _listed(("postgres", 3, 3), ("minio", 1, 0))
-    assert deploy.workloads(api) == {"data/postgres": "", "data/minio": "StatefulSet minio: 0 of 1 ready, 1 of them as applied"}
-
-
 def test_images_are_built_one_by_one_by_the_command_that_is_set(tmp_path: Path) -> None:
     note = tmp_path / "note"
     script = "import sys; open(sys.argv[1], 'a').write(' '.join(sys.argv[2:]) + chr(10))"
@@ -172,3 +166,46 @@ def test_a_pod_joins_with_its_own_account(served: Served, tmp_path: Path) -> Non
     assert served.authorizations == ["Bearer of the pod"] * 2
     with pytest.raises(UsageError, match="add --yes-i-mean prod"):
         deploy.check_context(pod.context, None)
+
+
+def _postgres() -> dict[str, Any]:
+    template = {"metadata": {"annotations": {"kept": "yes"}}, "spec": {}}
+    return {**_object("StatefulSet", "postgres"), "spec": {"template": template}}
+
+
+def test_the_database_gets_a_second_repository_with_the_policy_that_lets_it_out(tmp_path: Path, store: Store) -> None:
+    objects, made = [_postgres(), _object("NetworkPolicy", "default-deny")], list[Any]()
+    with_it = deploy._with_second_repository(objects, made, [_second()], store)
+    assert [one["metadata"]["name"] for one in made] == [off_site.NAME]
+    assert [(one["kind"], one["metadata"]["name"]) for one in with_it[2:]] == [("NetworkPolicy", off_site.NAME)]
+    annotations = with_it[0]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["kept"] == "yes"
+    assert annotations[off_site.DIGEST]
+    assert objects[0]["spec"]["template"]["metadata"]["annotations"] == {"kept": "yes"}
+    # Without policies everything is open, and one would close the rest.
+    assert len(deploy._with_second_repository([_postgres()], [], [_second()], store)) == 1
+
+
+def test_a_repository_that_is_there_stays_when_nothing_is_said_of_it(store: Store) -> None:
+    said = deploy._with_second_repository([_postgres()], [], [off_site.secret(store, [_second()])], store)
+    unsaid = deploy._with_second_repository([_postgres()], [], [off_site.secret(store, [_second()])], None)
+    assert unsaid == said
+    assert deploy._with_second_repository([_postgres()], [], [], None) == [_postgres()]
+
+
+def test_nothing_is_begun_while_the_store_cannot_be_looked_at(store: Store) -> None:
+    with pytest.raises(CannotRun, match="the store outside the cluster cannot be looked at"):
+        deploy._with_second_repository([_postgres()], [], [], store)
+
+
+def _second() -> dict[str, Any]:
+    password = base64.b64encode(b"kept").decode()
+    return {"metadata": {"namespace": "data", "name": off_site.NAME}, "data": {"PGBACKREST_REPO2_CIPHER_PASS": password}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """At which nobody listens."""
+    keys = tmp_path / "keys"
+    keys.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    return Store("https://127.0.0.1:9", "ml-off-site", keys)

@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 
 from sre.config import PROJECT
+from sre.targets.backups import NAMESPACES
 from sre.targets.kubernetes import secrets
 
 
@@ -80,7 +81,7 @@ def test_what_is_missing_is_made_and_the_rest_kept(made: tuple[dict[str, Any], .
 
 def test_a_missing_certificate_makes_all_of_them_anew(made: tuple[dict[str, Any], ...]) -> None:
     again = secrets.render(one for one in made if one["metadata"]["name"] != "minio-tls")
-    authorities = {values(again, place, "authority")["ca.crt"] for place in secrets.NAMESPACES}
+    authorities = {values(again, place, "authority")["ca.crt"] for place in NAMESPACES}
     assert len(authorities) == 1
     assert authorities.isdisjoint({values(made, "data", "authority")["ca.crt"]})
     assert values(again, "data", "postgres-tls") != values(made, "data", "postgres-tls")

@@ -65,7 +65,7 @@ def test_what_it_cannot_do_it_says(system: KubernetesTarget) -> None:
     assert system.capabilities == {
         Capability.REPLICAS, Capability.ALERTS, Capability.DATABASE_CLUSTER, Capability.NODES, Capability.PODS,
         Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.WEIGHTS, Capability.NETWORK,
-        Capability.KEYS,
+        Capability.KEYS, Capability.REBUILD,
     }  # fmt: skip
     with pytest.raises(CannotRun, match="apply an overlay with the component autoscale"):
         system.scale()
@@ -172,6 +172,21 @@ def test_another_process_attaches_by_the_handle(system: KubernetesTarget, served
         target.attach(Path(home))
     with pytest.raises(TargetUnavailable, match="no system on a cluster was begun from"):
         target.attach(tmp_path / "other")
+
+
+def test_a_cluster_that_is_gone_is_attached_to_when_it_is_to_be_made_again(
+    system: KubernetesTarget, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SRE_CLUSTER_CREATE", "true")
+    del served.objects[DEPLOYMENT]
+    assert target.attach(system.place.home, lost=True).site.identity() == ""
+    Path(system.place.kubeconfig).unlink()
+    gone = target.attach(system.place.home, lost=True)
+    assert gone.site.identity() == ""
+    with pytest.raises(TargetUnavailable, match="did not answer"):
+        gone.site.holds()
+    with pytest.raises(TargetUnavailable, match="no system on a cluster was begun from"):
+        target.attach(tmp_path / "other", lost=True)
 
 
 def test_endpoints_lead_to_the_edge_and_into_the_cluster(system: KubernetesTarget, served: Served) -> None:
