@@ -21,5 +21,5 @@ from sre.targets.local.lacking import Lacking
     ],
 )
 def test_each_refusal_names_the_target_that_can(ask: Callable[[Lacking], object]) -> None:
-    with pytest.raises(CannotRun, match="the local target .*; use target kubernetes"):
+    with pytest.raises(CannotRun, match=r"the local target .*; use target kubernetes"):
         ask(Lacking())
