@@ -35,6 +35,7 @@ BROUGHT = [moved("db-0", place="copy", snapshotID="")]
 ITEMS = {"configmaps/data/a": "1", "pods/data/db-0": "2", "services/data/db": "3"}
 LIVING = {"configmaps/copy/a": "1", "pods/copy/db-0": "other", "services/copy/db": "other", "events/copy/new": "4"}
 FILES = {"data-db-0": {"./rows": "file 600 aa", "./b": "file 600 bb"}}
+ENDED = "resource: /pods name: /migrate message: /Skip pod volume tmp error: /name=migrate, phase={}: pod is not running"
 WARNING = "could not restore, ConfigMap:kube-root-ca.crt already exists. Warning: the in-cluster version is different"
 
 
@@ -234,6 +235,8 @@ def test_what_is_whole_is_not_called_damaged() -> None:
 
 def test_the_clusters_own_authority_may_be_there_already() -> None:
     assert rules(velero.restore(restore(warnings=1), {"warnings": [WARNING]}, MADE, BROUGHT, INTO)) == []
+    assert rules(velero.backup(backup(warnings=1), {"warnings": [ENDED.format("Succeeded")]})) == []
+    assert rules(velero.backup(backup(warnings=1), {"warnings": [ENDED.format("Pending")]})) == ["backup-warnings"]
 
 
 def test_a_volume_is_in_a_backup_although_its_pod_has_another_name_now() -> None:
