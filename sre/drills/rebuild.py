@@ -52,7 +52,7 @@ class ClusterRebuild(Drill):
 
     def plan(self, options: Options) -> LoadPlan:
         """One writer, for longer than everything before the loss can take."""
-        return LoadPlan(WRITES_PER_S, options.seconds or 7200.0, options.seed)
+        return LoadPlan(options.rate or WRITES_PER_S, options.seconds or 7200.0, options.seed)
 
     def preflight(self, context: Context) -> str:
         """As every drill, and all that is needed afterwards is outside, answers, and is used already."""

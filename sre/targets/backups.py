@@ -102,11 +102,11 @@ class Site(Protocol):
         ...
 
     def doors(self) -> tuple[str, ...]:
-        """Where the API server and the users' edge answer, as `host:port`."""
+        """URLs at which the API server and the users' edge say that they are there."""
         ...
 
     def answering(self, doors: Sequence[str]) -> str:
-        """Those that take a new connection just now, in words; empty when none does."""
+        """Those at which it is the cluster that answers a new connection, in words; empty when none does."""
         ...
 
     def identity(self) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from sre.judges.manifests import difference, flows, ladder, rights, targets, ways
 from sre.judges.manifests.objects import parsed
-from sre.targets.kubernetes import secrets
+from sre.targets.kubernetes import off_site, secrets
 from system import render
 from tests.manifests import generated, overlays
 from tests.manifests.generated import K8S, OVERLAYS
@@ -107,6 +107,8 @@ def test_roles_name_secrets_that_are_made(overlay: str) -> None:
 
 def test_workloads_take_secrets_that_are_made() -> None:
     made = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in secrets.render()}
+    # Optional: made where there is a store outside the cluster.
+    made |= {(off_site.NAMESPACE, off_site.NAME)}
     for overlay in OVERLAYS:
         for workload in overlays.manifests(overlay).workloads:
             assert {(workload.namespace, name) for name, _ in rights.taken(workload)} <= made, workload.subject

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -104,6 +105,11 @@ class Api:
     def server(self) -> str:
         """URL of the API server."""
         return str(self._settings.host)
+
+    @property
+    def authority(self) -> Path | None:
+        """File of the certificates that the API server is verified with; None for those of this machine."""
+        return Path(self._settings.ssl_ca_cert) if self._settings.ssl_ca_cert else None
 
     def _use(self, settings: client.Configuration) -> None:
         settings.retries = False

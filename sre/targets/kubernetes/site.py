@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from sre.clock import SystemClock
 from sre.errors import CannotRun, SreError, StepFailed, TargetUnavailable
@@ -74,12 +77,16 @@ class KubernetesSite:
             return str(error)
 
     def doors(self) -> tuple[str, ...]:
-        """Of the API server's URL, and of the edge's."""
-        return _door(self._api.server), _door(self._means.ingress or edge.address(self._api))
+        """Of the API server and of the edge: where each says that it is there."""
+        return f"{self._api.server}/version", f"{self._means.ingress or edge.address(self._api)}/health/ready"
 
     def answering(self, doors: Sequence[str]) -> str:
-        """By a connection to each that nobody has used."""
-        return ", ".join(door for door in doors if _answers(door))
+        """By a connection to each that nobody has used; somebody else may listen at the same address."""
+        own = ssl.create_default_context()
+        for authority in (self._api.authority, self._place.ca_file):
+            if authority is not None and authority.exists():
+                own.load_verify_locations(authority)
+        return ", ".join(door for door in doors if _answers(door, own))
 
     def identity(self) -> str:
         """UID of the namespace that every cluster begins with."""
@@ -146,7 +153,7 @@ class KubernetesSite:
 
     def misfits(self) -> str:
         """Certificate authority and API key, as the folder and the cluster have them. A folder without them gets them."""
-        held = self._api.get("/api/v1/namespaces/ml-system/secrets")["items"]
+        held = [one for place in NAMESPACES for one in self._api.get(f"/api/v1/namespaces/{place}/secrets")["items"]]
         if not self._place.ca_file.exists():
             namespaces.hand_out(self._place, held)
         authority = next((secrets.decoded(one) for one in held if one["metadata"]["name"] == "authority"), {}).get("ca.crt")
@@ -221,16 +228,13 @@ class KubernetesSite:
         return self._means.store
 
 
-def _door(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-
-
-def _answers(door: str) -> bool:
-    host, _, port = door.rpartition(":")
-    with suppress(OSError), closing(socket.create_connection((host, int(port)), _CONNECT_WITHIN_S)):
-        return True
-    return False
+def _answers(door: str, own: ssl.SSLContext) -> bool:
+    try:
+        answer = httpx.get(door, verify=own, timeout=_CONNECT_WITHIN_S, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    # Who has a certificate of the cluster's authority is known by it, whatever it says; others only by what they say.
+    return door.startswith("https:") or answer.status_code == httpx.codes.OK
 
 
 def _run(command: str | None, setting: str) -> None:

@@ -49,7 +49,7 @@ def test_the_list_of_drills_names_promises_and_last_verdicts(sre: Run, document:
 def _listed(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
     """The row of pod-recovery, as JSON and as text."""
     drills.drill(show_list=True, as_json=True)
-    (row,) = (row for row in json.loads(capsys.readouterr().out)["drills"] if row["promise"] == "pod-recovery")
+    (row,) = (row for row in json.loads(capsys.readouterr().out)["drills"] if row["promise"] == row["drill"] == "pod-recovery")
     drills.drill(show_list=True)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["pod-recovery"] * 2)
     return row, line

@@ -28,7 +28,7 @@ from tests.sre.cluster import Cluster
 
 def test_capabilities_have_the_names_that_messages_show() -> None:
     names = ["replicas", "alerts", "backups", "training", "database-cluster", "weights", "nodes", "pods", "rollouts", "scaling",
-             "cables", "stores", "volume-backups", "rebuild"]  # fmt: skip
+             "cables", "stores", "volume-backups", "network", "keys", "rebuild"]  # fmt: skip
     assert [str(capability) for capability in Capability] == names
 
 
@@ -57,7 +57,7 @@ def test_capabilities_have_the_names_that_messages_show() -> None:
 )
 def test_every_implementation_has_every_member(protocol: type, kind: type) -> None:
     missing = {name for name in vars(protocol) if not name.startswith("_") and not hasattr(kind, name)}
-    assert missing <= {"clock", "volumes", "site"}  # attributes of the instance
+    assert missing <= {"clock", "volumes", "network", "keys", "site"}  # attributes of the instance
 
 
 @pytest.mark.parametrize(("canary", "control"), [(0.0, 0.0), (1.0, 0.0), (0.5, 0.5), (0.1, 0.9)])

@@ -10,9 +10,9 @@ from sre.targets.memory import Behaviour, MemoryTarget
 def test_each_replica_has_a_node_of_its_own() -> None:
     target = MemoryTarget(Behaviour(node_carries=("data/minio-0",)))
     assert target.nodes.all() == (
-        Node("node-1", True, True, ("serving-1",), ("data/minio-0",)),
-        Node("node-2", True, True, ("serving-2",), ()),
-        Node("node-3", True, True, ("serving-3",), ()),
+        Node("node-1", True, True, ("serving-1",), ("data/minio-0",), "a"),
+        Node("node-2", True, True, ("serving-2",), (), "b"),
+        Node("node-3", True, True, ("serving-3",), (), "a"),
     )
 
 
@@ -29,7 +29,7 @@ def test_a_lost_node_is_noticed_late_and_its_replica_begins_elsewhere() -> None:
     assert target.replicas()[1].identity != before
     assert target.nodes.all()[0].replicas == ("serving-1", "serving-2")
     target.nodes.bring_back("node-2", "power-off")
-    assert target.nodes.all()[1] == Node("node-2", True, True, (), ())
+    assert target.nodes.all()[1] == Node("node-2", True, True, (), (), "b")
 
 
 def test_a_drained_node_is_ready_and_closed() -> None:

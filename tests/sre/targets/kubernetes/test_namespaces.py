@@ -53,7 +53,7 @@ def test_users_get_key_authority_and_images(tmp_path: Path) -> None:
     where = Place(tmp_path, "", "testbed", "dev")
     where.write()
     held = [
-        {"metadata": {"namespace": "ml-system", "name": name}, "data": {key: base64.b64encode(value.encode()).decode()}}
+        {"metadata": {"namespace": "monitoring", "name": name}, "data": {key: base64.b64encode(value.encode()).decode()}}
         for name, key, value in (("authority", "ca.crt", "pem\n"), ("drills", "api-key", "key"), ("other", "x", "y"))
     ]
     namespaces.hand_out(where, held)

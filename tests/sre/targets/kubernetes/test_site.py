@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,14 +147,17 @@ def test_its_doors_are_those_of_the_api_server_and_the_edge(
 ) -> None:
     means = Means(ingress="https://10.80.0.64")
     site = KubernetesSite(asked, place, programs.folder, means, no_objects)
-    assert site.doors() == (f"127.0.0.1:{served.server_address[1]}", "10.80.0.64:443")
+    assert site.doors() == (f"http://127.0.0.1:{served.server_address[1]}/version", "https://10.80.0.64/health/ready")
 
 
-def test_who_listens_answers_and_who_is_gone_does_not(site: KubernetesSite) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        open_door = f"127.0.0.1:{door.getsockname()[1]}"
-        assert site.answering([open_door, "127.0.0.1:9"]) == open_door
-    assert site.answering([open_door, "127.0.0.1:9"]) == ""
+def test_only_the_cluster_itself_answers(site: KubernetesSite, served: Served) -> None:
+    door, nobody = f"http://127.0.0.1:{served.server_address[1]}/version", "http://127.0.0.1:9/version"
+    served.objects["/version"] = {"gitVersion": "v1.36.0"}
+    assert site.answering([door, nobody]) == door
+    # Somebody listens there and knows nothing of it, as a proxy does that takes every connection.
+    del served.objects["/version"]
+    assert site.answering([door, nobody]) == ""
+    assert site.answering([door.replace("http:", "https:")]) == ""
 
 
 def test_its_identity_is_that_of_a_namespace_that_every_cluster_has(site: KubernetesSite, served: Served) -> None:
@@ -235,16 +237,17 @@ def test_what_runs_and_has_an_address_is_not_waited_for(site: KubernetesSite, se
 
 def test_keys_of_another_system_do_not_fit_and_a_new_folder_gets_them(site: KubernetesSite, place: Place, served: Served) -> None:
     def encoded(name: str, key: str, value: str) -> Any:
-        metadata = {"namespace": "ml-system", "name": name}
+        metadata = {"namespace": "monitoring", "name": name}
         return {"metadata": metadata, "data": {key: base64.b64encode(value.encode()).decode()}}
 
     held = [encoded("authority", "ca.crt", "pem\n"), encoded("drills", "api-key", "key")]
-    served.objects["/api/v1/namespaces/ml-system/secrets"] = {"items": held}
+    served.objects |= {f"/api/v1/namespaces/{place}/secrets": {"items": []} for place in NAMESPACES}
+    served.objects["/api/v1/namespaces/monitoring/secrets"] = {"items": held}
     assert site.misfits() == ""
     assert place.api_key_file.read_text() == "key"
     place.ca_file.write_text("other\n")
     assert site.misfits() == "the certificate authority is another one"
-    served.objects["/api/v1/namespaces/ml-system/secrets"] = {"items": []}
+    served.objects["/api/v1/namespaces/monitoring/secrets"] = {"items": []}
     assert site.misfits() == "the certificate authority is another one and the API key is another one"
 
 
