@@ -10,6 +10,8 @@ import hashlib
 import ipaddress
 import json
 import secrets
+import socket
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +28,7 @@ REGION = "us-east-1"
 DIGEST = "sre/off-site"
 _PASS = "PGBACKREST_REPO2_CIPHER_PASS"  # noqa: S105 - its name
 _AUTHORITY = "ca.crt"
+ANSWER_WITHIN_S = 10.0
 
 
 def opened(store: Store) -> S3:
@@ -71,6 +74,21 @@ def check_unused(store: Store) -> None:
             f"bucket {store.bucket} holds backups of a database ({found[0]} and {len(found) - 1} more): bring that system back "
             "with `sre rebuild`, or let SRE_OFF_SITE_BUCKET name an empty one"
         )
+    _check_named(store)
+
+
+def _check_named(store: Store) -> None:
+    # pgBackRest compares the host with the names of a certificate and never with its addresses; S3 itself was answered already.
+    parts = urlsplit(store.url)
+    host = str(parts.hostname)
+    own = ssl.create_default_context(cafile=store.authority)
+    with (
+        socket.create_connection((host, parts.port or 443), ANSWER_WITHIN_S) as plain,
+        own.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        shown = (secured.getpeercert() or {}).get("subjectAltName", ())
+    if ("IP Address", host) in shown and ("DNS", host) not in shown:
+        raise CannotRun(f"pgBackRest verifies a store by its name, and {host} is an address; let SRE_VELERO_URL name its host")
 
 
 def secret(store: Store, existing: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -100,6 +100,12 @@ def test_pods_begin_anew_when_the_secret_is_another(store: Store) -> None:
     assert digest(first) == digest(off_site.secret(store, [first])) != digest(other)
 
 
+def test_a_store_that_is_known_by_its_address_alone_is_refused(outside: Store) -> None:
+    address = Store(outside.url.replace("localhost", "127.0.0.1"), BUCKET, outside.credentials, outside.authority)
+    with pytest.raises(CannotRun, match=r"pgBackRest verifies a store by its name, and 127\.0\.0\.1 is an address"):
+        off_site.check_unused(address)
+
+
 def test_a_repository_with_something_in_it_is_not_taken_for_a_new_system(outside: Store) -> None:
     off_site.check_unused(outside)
     off_site.opened(outside).put(BUCKET, "pgbackrest/archive/ml/archive.info", b"x")
