@@ -143,7 +143,7 @@ class KubernetesVolumes:
         self._velero.run(
             "restore", "create", name, f"--from-backup={backup}", f"--include-namespaces={','.join(into)}",
             *(moved if any(old != new for old, new in into.items()) else []), *elsewhere,
-            *([f"--selector={without.replace('=', '!=')}"] if without else []),
+            *(["--selector={} notin ({})".format(*without.split("=", 1))] if without else []),
         )  # fmt: skip
 
     def databases(self) -> dict[str, str]:

@@ -47,7 +47,8 @@ class VeleroProgram:
         except OSError as error:
             raise CannotRun(f"{what} cannot be run: {error}") from error
         if done.returncode:
-            raise StepFailed(f"{what} failed: {(done.stderr or done.stdout).strip()[-1000:]}")
+            said = (done.stderr or done.stdout).partition("\nUsage:")[0]
+            raise StepFailed(f"{what} failed: {said.strip()[-1000:]}")
         return done.stdout
 
     def server(self) -> str:

@@ -113,7 +113,7 @@ def test_commands_say_what_is_to_be_backed_up_and_restored(volumes: KubernetesVo
         "backup create b --include-namespaces=x,y --default-volumes-to-fs-backup --snapshot-volumes=false --ttl=24h",
         "restore create r --from-backup=b --include-namespaces=x,y --namespace-mappings=x:x2",
         "restore create r --from-backup=b --include-namespaces=x --resource-modifier-configmap=r",
-        "restore create s --from-backup=b --include-namespaces=x --selector=cluster-name!=ml",
+        "restore create s --from-backup=b --include-namespaces=x --selector=cluster-name notin (ml)",
     ]
     assert [one["kind"] for one in programs.objects()] == ["ConfigMap"]
 
