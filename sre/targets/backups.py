@@ -58,7 +58,7 @@ class VolumeBackups(Protocol):
         ...
 
     def bring_back(
-        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: str = ""
+        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: Sequence[str] = ()
     ) -> None:
         """Ask for a restore.
 
@@ -67,7 +67,7 @@ class VolumeBackups(Protocol):
             backup: to restore from.
             into: namespace that each namespace is restored as.
             away_from: node by pod; the pod must be placed on another.
-            without: label and value, as in `cluster-name=ml`; what has it is left out.
+            without: labels and values, as in `cluster-name=ml`; what has one of them is left out.
         """
         ...
 

@@ -167,7 +167,7 @@ class MemoryVolumes:
         return dict(found.archived)
 
     def bring_back(
-        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: str = ""
+        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: Sequence[str] = ()
     ) -> None:
         """Takes `restore_s`; nothing here has the label that is left out."""
         del without

@@ -132,7 +132,7 @@ class KubernetesVolumes:
                 raise StepFailed(f"the archive of backup {backup} cannot be read: {error}") from error
 
     def bring_back(
-        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: str = ""
+        self, name: str, backup: str, into: Mapping[str, str], away_from: Mapping[str, str], without: Sequence[str] = ()
     ) -> None:
         """With a resource modifier where pods must be placed elsewhere."""
         elsewhere = []
@@ -143,7 +143,7 @@ class KubernetesVolumes:
         self._velero.run(
             "restore", "create", name, f"--from-backup={backup}", f"--include-namespaces={','.join(into)}",
             *(moved if any(old != new for old, new in into.items()) else []), *elsewhere,
-            *(["--selector={} notin ({})".format(*without.split("=", 1))] if without else []),
+            *([f"--selector={','.join('{} notin ({})'.format(*one.split('=', 1)) for one in without)}"] if without else []),
         )  # fmt: skip
 
     def databases(self) -> dict[str, str]:

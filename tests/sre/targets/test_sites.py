@@ -43,7 +43,7 @@ def test_another_cluster_is_empty_and_its_velero_knows_the_backups_after_a_while
     assert target.volumes.records("backups") == []
     target.clock.sleep(target.behaviour.sync_s)
     assert [one["metadata"]["name"] for one in target.volumes.records("backups")] == ["b"]
-    target.volumes.bring_back("r", "b", {name: name for name in NAMESPACES}, {}, without="cluster-name=ml")
+    target.volumes.bring_back("r", "b", {name: name for name in NAMESPACES}, {}, without=("cluster-name=ml",))
     target.clock.sleep(target.behaviour.restore_s)
     assert target.site.missing() == "data/postgres: 0 of 3 ready"
     target.clock.sleep(target.behaviour.system_s)

@@ -107,13 +107,13 @@ def test_commands_say_what_is_to_be_backed_up_and_restored(volumes: KubernetesVo
     volumes.back_up("b", ["x", "y"])
     volumes.bring_back("r", "b", {"x": "x2", "y": "y"}, {})
     volumes.bring_back("r", "b", {"x": "x"}, {"p": "node1"})
-    volumes.bring_back("s", "b", {"x": "x"}, {}, without="cluster-name=ml")
+    volumes.bring_back("s", "b", {"x": "x"}, {}, without=("cluster-name=ml", "app=x"))
     asked = [call.partition("--namespace=velero ")[2] for call in programs.calls("velero")]
     assert asked == [
         "backup create b --include-namespaces=x,y --default-volumes-to-fs-backup --snapshot-volumes=false --ttl=24h",
         "restore create r --from-backup=b --include-namespaces=x,y --namespace-mappings=x:x2",
         "restore create r --from-backup=b --include-namespaces=x --resource-modifier-configmap=r",
-        "restore create s --from-backup=b --include-namespaces=x --selector=cluster-name notin (ml)",
+        "restore create s --from-backup=b --include-namespaces=x --selector=cluster-name notin (ml),app notin (x)",
     ]
     assert [one["kind"] for one in programs.objects()] == ["ConfigMap"]
 
