@@ -23,8 +23,8 @@ Note = Callable[..., None]
 
 # In the ledger.
 REBUILD = "rebuild-cluster"
-# What the members of the database have, and what they agree by; and replicas, which have nothing of their own, and whose pods an API
-# server of 1.34 or later refuses as they are, since it has written what `matchLabelKeys` says into them.
+# What the members of the database have, and what they agree by; and replicas, which have nothing of their own, and whose pods an
+# API server of 1.34 or later refuses as they are, since it has written what `matchLabelKeys` says into them.
 LEFT_OUT = ("cluster-name=ml", "app.kubernetes.io/component=serving")
 KNOWN_WITHIN_S = 300.0
 RESTORED_WITHIN_S = 1800.0
