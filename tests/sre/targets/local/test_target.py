@@ -293,6 +293,7 @@ def test_every_replica_says_which_version_it_serves(system: LocalTarget) -> None
 def test_the_real_system_is_whole(system: LocalTarget) -> None:
     of_clusters = {
         Capability.NODES, Capability.PODS, Capability.ROLLOUTS, Capability.SCALING, Capability.VOLUME_BACKUPS, Capability.NETWORK,
+        Capability.REBUILD,
     }  # fmt: skip
     assert system.capabilities == frozenset(Capability) - of_clusters
     assert [(item.name, item.ready) for item in system.replicas()] == [(f"serving-{number}", True) for number in (1, 2, 3)]
