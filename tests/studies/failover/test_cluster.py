@@ -1,4 +1,4 @@
-"""The short form of the study: six schedules on a real cluster in strict mode, and a loss made by hand that it must see."""
+"""The short form of the study: four schedules on a real cluster in strict mode, and a loss made by hand that it must see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.studies.failover import cluster, report, study
 from tests.studies.failover.journal import StudyJournal
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(1200)]
-SCHEDULES, SIDE_BY_SIDE = 6, 2
+SCHEDULES, SIDE_BY_SIDE = 4, 2
 
 
 @pytest.fixture(scope="module")
