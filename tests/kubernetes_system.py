@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,9 @@ from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.target import KubernetesTarget
 from tests.cluster import Cluster
+from tests.manifests import overlays
 
-IMAGES = sorted(f"localhost/ml-sre/{file.parent.name}:dev" for file in deploy.IMAGES.glob("*/Dockerfile"))
+IMAGES = sorted(set(re.findall(r"localhost/ml-sre/[a-z]+:dev", overlays.text("dev"))))
 
 
 @pytest.fixture(scope="session")
