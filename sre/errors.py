@@ -18,6 +18,11 @@ from __future__ import annotations
 from enum import IntEnum
 
 
+def in_words(error: Exception) -> str:
+    """What an error says, on one line; the name of its kind when it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class ExitCode(IntEnum):
     """What a command's exit status means. The same table stands in `--help` and in the README."""
 

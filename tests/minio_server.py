@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from botocore.session import get_session  # type: ignore[import-untyped]
 
 from sre.targets.certificates import Authority
 from tests import servers
@@ -40,6 +41,14 @@ class MinioServer:
     def environment(self) -> dict[str, str]:
         """What a client with all rights is told, and that it should ask no cloud for keys."""
         return {"AWS_ACCESS_KEY_ID": self.user, "AWS_SECRET_ACCESS_KEY": self.password, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def make_bucket(self, name: str, authority: Path) -> None:
+        """Over TLS, verified with a file of certificates."""
+        client = get_session().create_client(
+            "s3", endpoint_url=f"https://{self.address}", region_name="us-east-1", verify=str(authority),
+            aws_access_key_id=self.user, aws_secret_access_key=self.password,
+        )  # fmt: skip
+        client.create_bucket(Bucket=name)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from botocore.session import get_session  # type: ignore[import-untyped]
 
 from sre.config import Settings
 from sre.errors import SreError
@@ -15,6 +14,7 @@ from sre.targets.certificates import Authority
 from sre.targets.kubernetes import velero, velero_install
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
+from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.velero import KubernetesVolumes
 from sre.targets.kubernetes.velero_program import VeleroProgram
 from tests import minio_server
@@ -40,16 +40,15 @@ def velero_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
     with minio_server.serve(folder, authority, _reached_by_nodes(cluster)) as server:
         keys = {"aws_access_key_id": server.user, "aws_secret_access_key": server.password}
         url = f"https://{server.address}"
-        client = get_session().create_client("s3", endpoint_url=url, region_name="minio", verify=str(folder / "ca.pem"), **keys)
-        client.create_bucket(Bucket=BUCKET)
+        server.make_bucket(BUCKET, folder / "ca.pem")
         (folder / "keys").write_text("\n".join(["[default]", *(f"{name} = {value}" for name, value in keys.items()), ""]))
         store = velero_install.Store(url, BUCKET, folder / "keys", folder / "ca.pem")
         try:
-            velero_install.install(program, kubectl, store, lambda _: None)
+            velero_install.install(program, kubectl, api, store, lambda _: None)
             yield velero.of(api, tools, str(cluster.kubeconfig))
         finally:
-            program.run("uninstall", "--force", within_s=velero_install.INSTALL_WITHIN_S)
-            kubectl.delete(velero_install.accounts())
+            where = Place(folder, str(cluster.kubeconfig), api.context, "dev")
+            velero_install.uninstall(where, tools, api, lambda _: None)
 
 
 def _reached_by_nodes(cluster: Cluster) -> str:

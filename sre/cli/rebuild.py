@@ -38,7 +38,7 @@ def rebuild(
     with output.progress() as narrator:
         system = target.of(where, Api(where.kubeconfig, where.context, lost=True), settings.tools)
         make_again(system, backup or "", narrator.change, facts.update)
-    ingress = system.ingress() if settings.ingress is None else settings.ingress
+    ingress = system.ingress()
     if as_json:
         found = {"backup": facts["backup"], "phases": facts["phases"], "ingress": ingress}
         output.document("sre.rebuilt/1", {"context": where.context, **found})

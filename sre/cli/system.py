@@ -74,13 +74,15 @@ def up(
 
 
 def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: bool, as_json: bool) -> None:
-    from sre.targets.kubernetes import deploy, edge
+    from sre.targets.kubernetes import deploy, edge, velero_install
 
     where, api = _cluster(settings, meant, overlay)
     with output.progress() as narrator:
         if build and settings.image_build:
             deploy.build(settings.image_build, narrator.change)
-        store = _store(settings)
+        store = velero_install.store_of(settings)
+        if store is None and settings.off_site_bucket:
+            raise UsageError("SRE_OFF_SITE_BUCKET is a bucket of the store that SRE_VELERO_URL names; set that too")
         if store is not None:
             # Before the overlay, which may hold objects of Velero's.
             _install_velero(settings, store, api, narrator.change)
@@ -118,23 +120,13 @@ def attach(
     output.narrate(f"{where.folder} is for the system of {where.context}")
 
 
-def _store(settings: Settings) -> Store | None:
-    from sre.targets.kubernetes.velero_install import Store
-
-    if settings.velero_url is None:
-        if settings.off_site_bucket:
-            raise UsageError("SRE_OFF_SITE_BUCKET is a bucket of the store that SRE_VELERO_URL names; set that too")
-        return None
-    return Store(settings.velero_url, settings.velero_bucket, settings.velero_credentials, settings.velero_ca)
-
-
 def _install_velero(settings: Settings, store: Store, api: Api, say: Callable[[str], None]) -> None:
     from sre.targets.kubernetes import velero_install
     from sre.targets.kubernetes.kubectl import Kubectl
     from sre.targets.kubernetes.velero_program import VeleroProgram
 
     cluster = (settings.tools, settings.kubeconfig, api.context)
-    velero_install.install(VeleroProgram(*cluster), Kubectl(*cluster), store, say)
+    velero_install.install(VeleroProgram(*cluster), Kubectl(*cluster), api, store, say)
 
 
 def _cluster(settings: Settings, meant: str | None, overlay: str = "") -> tuple[Place, Api]:

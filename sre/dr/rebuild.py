@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from sre.clock import Clock
 from sre.dr import velero
 from sre.dr.velero import Watch
-from sre.errors import CannotRun, StepFailed, TargetUnavailable, UndoIncomplete
+from sre.errors import CannotRun, StepFailed, UndoIncomplete
 from sre.faults.ledger import ACTIONS
 from sre.judges import velero as judges
+from sre.judges.ruling import told
 from sre.targets.backups import NAMESPACES, Object, Say, VolumeBackups
 from sre.targets.base import Target
 
@@ -84,14 +85,8 @@ def wait(look: Callable[[], str], what: str, clock: Clock, within_s: float, say:
     Raises:
         StepFailed: the deadline passed; the message holds what was last waited for.
     """
-    deadline, told = clock.now() + within_s, ""
-    while seen := _seen(look):
-        if clock.now() > deadline:
-            raise StepFailed(f"{what} not within {within_s:.0f} s (last seen: {seen})")
-        if seen != told:
-            say(f"waiting for {what}: {seen}")
-            told = seen
-        clock.sleep(LOOK_EVERY_S)
+    if late := velero.until(look, what, clock, within_s, say, every_s=LOOK_EVERY_S):
+        raise StepFailed(late)
 
 
 def newest(backups: Sequence[Object]) -> Object | None:
@@ -109,20 +104,13 @@ def _of_database(missing: str) -> str:
     return "; ".join(words for words in missing.split("; ") if "postgres" in words or words.startswith("no workload"))
 
 
-def _seen(look: Callable[[], str]) -> str:
-    try:
-        return look()
-    except TargetUnavailable as error:
-        return str(error)
-
-
 def _known(volumes: VolumeBackups, clock: Clock, backup: str, say: Say) -> str:
     """The name of the backup to restore, once the new Velero has looked through the store."""
     found: Object | None = None
 
     def look() -> str:
         nonlocal found
-        if words := volumes.trouble() or "; ".join(map(judges.told, judges.location(volumes.records("backupstoragelocations")))):
+        if words := volumes.trouble() or "; ".join(map(told, judges.location(volumes.records("backupstoragelocations")))):
             return words
         there = volumes.records("backups")
         found = next((one for one in there if one["metadata"]["name"] == backup), None) if backup else newest(there)
@@ -147,7 +135,7 @@ def _undo(target: Target, arguments: Mapping[str, str]) -> None:
     """What was never lost is waited for; what was is made again, from the beginning where that broke off."""
     site, clock = target.site, target.clock
     there = site.identity()
-    if there != arguments["identity"] and (not there or _seen(site.missing)):
+    if there != arguments["identity"] and (not there or velero.seen(site.missing)):
         rebuild(target, arguments["backup"], _silent, _silent, lost=arguments["identity"])
     try:
         wait(site.missing, "the system", clock, RUNS_WITHIN_S, _silent)

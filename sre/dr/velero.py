@@ -53,18 +53,26 @@ class Watch:
         Returns:
             What was last waited for when the time was up; empty when it was not.
         """
-        deadline, told = self.clock.now() + self.within_s, ""
-        while seen := _seen(look):
-            if self.clock.now() > deadline:
-                return f"{what} not within {self.within_s:.0f} s (last seen: {seen})"
-            if seen != told:
-                self.say(f"waiting for {what}: {seen}")
-                told = seen
-            self.clock.sleep(LOOK_EVERY_S)
-        return ""
+        return until(look, what, self.clock, self.within_s, self.say)
 
 
-def _seen(look: Callable[[], str]) -> str:
+def until(  # noqa: PLR0913, PLR0917 - what `Watch` holds
+    look: Callable[[], str], what: str, clock: Clock, within_s: float, say: Say, every_s: float = LOOK_EVERY_S
+) -> str:
+    """As `Watch.until`, also while there is no Velero."""
+    deadline, told = clock.now() + within_s, ""
+    while waits := seen(look):
+        if clock.now() > deadline:
+            return f"{what} not within {within_s:.0f} s (last seen: {waits})"
+        if waits != told:
+            say(f"waiting for {what}: {waits}")
+            told = waits
+        clock.sleep(every_s)
+    return ""
+
+
+def seen(look: Callable[[], str]) -> str:
+    """What a look says, or why the cluster cannot be asked just now."""
     try:
         return look()
     except TargetUnavailable as error:

@@ -22,6 +22,7 @@ from sre.drills.history_files import History, read_history
 from sre.errors import CannotRun, FaultWithoutEffect, StepFailed, TargetUnavailable
 from sre.evidence.journal import Journal
 from sre.faults.ledger import Ledger
+from sre.judges.loss import Reach, reach
 from sre.measure.samples import HEADER_NAME, Recording, Samples, read
 from sre.readings import LoadPlan, ServerCounts
 from sre.targets.base import Capability, Load, Observers, Target
@@ -150,6 +151,12 @@ class Case:
             raise StepFailed("there are no samples: the load never finished its recording")
         return self.recording, self.samples
 
+    def reach(self) -> Reach | None:
+        """What came back of the writers' history when everything was lost at fact `lost_at`; None when nobody looked."""
+        if self.history is None or self.history.rows is None or "lost_at" not in self.facts:
+            return None
+        return reach(self.history.attempts, self.history.rows, self.facts["lost_at"])
+
     def server_counts(self) -> ServerCounts | None:
         """What the servers counted meanwhile, None when Prometheus could not say."""
         document = self.facts.get("server_counts")
@@ -185,6 +192,8 @@ class Drill(ABC):
     promises: ClassVar[tuple[str, ...]]
     needs: ClassVar[frozenset[Capability]]
     experiment: ClassVar[str | None] = None
+    # API key that users show; that of all drills when None.
+    key: str | None = None
 
     def plan(self, options: Options) -> LoadPlan | None:
         """The load that runs meanwhile; None for drills that need none."""
@@ -212,7 +221,7 @@ class Drill(ABC):
         if plan is None:
             return "no load needed"
         context.note(load_from=context.target.clock.wall(), plan=asdict(plan))
-        context.load = context.observers.start_load(plan, context.folder)
+        context.load = context.observers.start_load(plan, context.folder, self.key)
         context.target.clock.sleep(self.steady_seconds(context.options))
         if not context.load.running() and self.steady_seconds(context.options) < plan.seconds:
             raise StepFailed(f"the load ended by itself after {context.load.progress()}")

@@ -11,8 +11,7 @@ from sre.faults.base import Undo
 from sre.judges.manifests import ways
 from sre.judges.manifests.flows import Flow
 from sre.judges.network import Comparison, compare
-from sre.judges.ruling import doubt
-from sre.judges.velero import ruled, told
+from sre.judges.ruling import doubt, ruled, told
 from sre.promises import promise
 from sre.readings import Try
 from sre.targets.base import Capability

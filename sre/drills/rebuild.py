@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from sre.dr import velero
@@ -15,10 +14,11 @@ from sre.drills.rebuild_users import Only, Users, users_of
 from sre.errors import CannotRun, SreError, StepFailed
 from sre.faults.base import Undo
 from sre.judges import rebuild as judges
-from sre.judges.loss import Reach, data_loss, reach
+from sre.judges.loss import Reach, data_loss
 from sre.judges.manifests.objects import Finding
 from sre.judges.recovery import recovery
-from sre.judges.velero import own, ruled, told
+from sre.judges.ruling import ruled, told
+from sre.judges.velero import own
 from sre.promises import promise
 from sre.readings import LoadPlan
 from sre.targets.backups import NAMESPACES
@@ -125,7 +125,8 @@ class ClusterRebuild(Drill):
 
     def judge(self, case: Case) -> Judgement:
         """The time to a bit-equal prediction, whether everything is back, and what was lost in time."""
-        facts, reached = case.facts, _reach(case)
+        facts = case.facts
+        reached = case.reach() if "gone_at" in facts else None
         if "taken" not in facts or ("gone_at" not in facts and "refused" not in facts):
             return Judgement(())
         found = list(_findings(facts, reached))
@@ -193,17 +194,10 @@ def _time(facts: Mapping[str, Any]) -> Verdict:
     event = f"a bit-equal prediction (our aim is {RTO_AIM_S / 60:.0f} min)"
     row, began = promise("cluster-rebuild"), facts["fault_at"]
     seconds = facts["served_at"] - began if "served_at" in facts else None
-    judged = recovery(row, seconds, watched=facts.get("watched", 0.0), event=event)
-    if judged.measured is None or seconds is None:
-        return judged
-    least = facts.get("unserved_at", facts["served_at"]) - facts["gone_at"]
-    return replace(judged, interval=(min(max(0.0, least), seconds), seconds))
-
-
-def _reach(case: Case) -> Reach | None:
-    if case.history is None or case.history.rows is None or "gone_at" not in case.facts:
-        return None
-    return reach(case.history.attempts, case.history.rows, case.facts["lost_at"])
+    since = None
+    if seconds is not None:
+        since = min(max(0.0, facts.get("unserved_at", facts["served_at"]) - facts["gone_at"]), seconds)
+    return recovery(row, seconds, watched=facts.get("watched", 0.0), event=event, since=since)
 
 
 def _recorded(users: Users, request_id: str) -> tuple[dict[str, Any] | None, str]:

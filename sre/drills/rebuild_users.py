@@ -13,7 +13,7 @@ import httpx
 import psycopg
 
 from sre.drills.database_clients import Writing
-from sre.errors import CannotRun, SreError, StepFailed
+from sre.errors import CannotRun, SreError, StepFailed, in_words
 from sre.judges.history import Row
 from sre.load import writers
 from sre.probes import http, sql
@@ -93,7 +93,7 @@ class RealUsers:
         try:
             return writers.rows(self._primary, str(self._endpoints().passfile), run)
         except psycopg.Error as error:
-            raise StepFailed(f"the stamped rows cannot be read: {_words(error)}") from error
+            raise StepFailed(f"the stamped rows cannot be read: {in_words(error)}") from error
 
     def record(self, request_id: str) -> dict[str, Any]:
         """Unless the log holds it already."""
@@ -106,7 +106,7 @@ class RealUsers:
                     raise StepFailed(f"the prediction to be repeated was answered {status}: {body.get('detail')}")
                 row = sql.prediction(endpoints, request_id)
         except psycopg.Error as error:
-            raise StepFailed(f"the prediction log cannot be asked: {_words(error)}") from error
+            raise StepFailed(f"the prediction log cannot be asked: {in_words(error)}") from error
         if row is None:
             raise StepFailed(f"prediction {request_id} is not in the log yet")
         return asdict(row)
@@ -120,7 +120,7 @@ class RealUsers:
                 return {"recorded": None, "repeated": None, "why": "it is not in the log that came back"}
             status, body = http.predict(endpoints, http.first_image(endpoints), f"again-{uuid.uuid4()}")
         except (psycopg.Error, SreError) as error:
-            return {"recorded": None, "repeated": None, "why": _words(error)}
+            return {"recorded": None, "repeated": None, "why": in_words(error)}
         if status != httpx.codes.OK:
             return {
                 "recorded": row.bits,
@@ -145,7 +145,3 @@ def users_of(target: Target) -> Users:
         # The edge of another cluster may have another address.
         return RealUsers(access.dsn("drills", "drills"), lambda: replace(endpoints, ingress=target.ingress()))
     raise CannotRun(f"target {target.name} is no cluster with users on this machine; use target kubernetes")
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,9 +21,10 @@ from sre.drills import history_files, loaded
 from sre.drills.base import Case, Context, Drill, Judgement, Options
 from sre.drills.database_clients import Together
 from sre.drills.lifecycle import require_load
-from sre.errors import CannotRun, SreError, StepFailed
+from sre.drills.rebuild_users import RealUsers
+from sre.errors import CannotRun, SreError, StepFailed, in_words
 from sre.faults.base import Undo
-from sre.judges.loss import Reach, content_loss, data_loss, failed_points, reach
+from sre.judges.loss import Reach, content_loss, data_loss, failed_points
 from sre.judges.recovery import recovery
 from sre.load import writers
 from sre.probes import http, sql
@@ -57,13 +58,9 @@ class Restore(Drill):
         if context.load is None:
             raise StepFailed("there is no load")
         run, plan = f"{context.folder.parents[1].name}/{self.name}", self.plan(context.options)
-        job = writers.Job(
-            dsn=target.layout.dsn("drills", "drills"), passfile=str(target.endpoints.passfile), run=run, writers=1,
-            rate=WRITES_PER_S, seconds=plan.seconds, seed=plan.seed, ledger=str(context.folder / writers.LEDGER_NAME),
-            parent=os.getpid(),
-        )  # fmt: skip
         context.note(run=run)
-        context.load = Together(context.load, writers.start(job, context.folder))
+        users = RealUsers(target.layout.dsn("drills", "drills"), lambda: target.endpoints)
+        context.load = Together(context.load, users.write(run, replace(plan, rate=WRITES_PER_S), context.folder))
         return f"{seen}, a writer stamps {WRITES_PER_S:.0f} rows a second"
 
     def inject(self, context: Context) -> str:
@@ -79,7 +76,7 @@ class Restore(Drill):
         try:
             self._set = backup.create(target.layout, kind, "manual", say=context.say, ran=context.ran)
         except psycopg.Error as error:
-            raise StepFailed(f"no backup set was made: {_words(error)}") from error
+            raise StepFailed(f"no backup set was made: {in_words(error)}") from error
         context.note(set=self._set.id)
         size = sum(ref.size for ref in self._set.objects.values())
         rows = sum(table.rows for table in self._set.tables.values())
@@ -112,7 +109,7 @@ class Restore(Drill):
         facts = case.facts
         if "concluded" not in facts:
             return loaded.judgement(case, [], may_stop=True)
-        reached, verdicts = _reach(case), []
+        reached, verdicts = case.reach(), []
         if {"tables", "objects", "prediction"} <= facts.keys() and not any("trouble" in facts[name] for name in _CONTENT):
             verdicts.append(content_loss(promise("restore-content"), *(facts[name] for name in _CONTENT)))
         points = checklist.points({**facts, "time": _time(facts, reached)})
@@ -195,7 +192,7 @@ class Restore(Drill):
         try:
             rows = writers.rows(layout.dsn("drills", "drills"), str(layout.secrets / "passfile"), context.facts["run"])
         except psycopg.Error as error:
-            raise StepFailed(f"the stamped rows of the restored place cannot be read: {_words(error)}") from error
+            raise StepFailed(f"the stamped rows of the restored place cannot be read: {in_words(error)}") from error
         context.note(stopped=restored.reached.words)
         history_files.write_rows(context.folder, rows)
 
@@ -228,7 +225,7 @@ def look(context: Context, name: str, at: Callable[[], dict[str, Any]]) -> dict[
     try:
         fact = at()
     except (SreError, psycopg.Error, httpx.HTTPError, OSError, ValueError, KeyError) as error:
-        fact = {"trouble": str(error) if isinstance(error, SreError) else f"{type(error).__name__}: {_words(error)}"}
+        fact = {"trouble": str(error) if isinstance(error, SreError) else f"{type(error).__name__}: {in_words(error)}"}
     context.note(**{name: fact})
     return fact
 
@@ -237,12 +234,6 @@ def end_of(segment: str) -> str:
     """Where a WAL segment ends, as a place in the WAL."""
     end = (number(segment) + 1) * SEGMENT_BYTES
     return f"{end >> 32:X}/{end & 0xFFFFFFFF:X}"
-
-
-def _reach(case: Case) -> Reach | None:
-    if case.history is None or case.history.rows is None or "lost_at" not in case.facts:
-        return None
-    return reach(case.history.attempts, case.history.rows, case.facts["lost_at"])
 
 
 def _time(facts: Mapping[str, Any], reached: Reach | None) -> dict[str, Any]:
@@ -259,11 +250,7 @@ def _recorded(target: LocalTarget, request_id: str) -> tuple[sql.Prediction | No
     try:
         return sql.prediction(target.endpoints, request_id), "not in the prediction log"
     except psycopg.Error as error:
-        return None, _words(error)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        return None, in_words(error)
 
 
 def _local(context: Context) -> LocalTarget:

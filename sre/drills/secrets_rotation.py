@@ -45,6 +45,7 @@ class SecretsRotation(Drill):
 
     def __init__(self) -> None:
         self._old, self._new = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        self.key = self._old
 
     def plan(self, options: Options) -> LoadPlan:
         """Longer than the drill can take."""
@@ -65,12 +66,7 @@ class SecretsRotation(Drill):
         context.ledger.plan(undo)
         context.target.keys.grant(HOLDER, [self._old])
         self._follow(context, self._old)
-        plan = self.plan(context.options)
-        context.note(load_from=context.target.clock.wall(), plan={"rate": plan.rate, "seconds": plan.seconds, "seed": plan.seed})
-        context.load = context.observers.start_load(plan, context.folder, self._old)
-        context.target.clock.sleep(self.steady_seconds(context.options))
-        require_load(context)
-        return f"{plan.rate:,.0f}/s planned   {context.load.progress()}"
+        return super().steady(context)
 
     def inject(self, context: Context) -> str:
         """List a second key of the same user."""

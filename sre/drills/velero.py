@@ -12,6 +12,7 @@ from sre.faults.base import Undo
 from sre.judges import velero as judges
 from sre.judges.manifests.objects import Finding
 from sre.judges.recovery import recovery
+from sre.judges.ruling import ruled, told
 from sre.promises import promise
 from sre.targets.base import Capability
 
@@ -42,7 +43,7 @@ class VeleroRestore(Drill):
         if left := watch.until(lambda: volumes.left(_name(context), NAMESPACES), "leftovers of an earlier drill to be gone"):
             raise StepFailed(f"{left}; run `sre undo` or delete them")
         watch.until(
-            lambda: "; ".join(map(judges.told, judges.location(volumes.records("backupstoragelocations")))), "a place for backups"
+            lambda: "; ".join(map(told, judges.location(volumes.records("backupstoragelocations")))), "a place for backups"
         )
         schedules, backups = volumes.records("schedules"), volumes.records("backups")
         context.note(
@@ -100,11 +101,11 @@ class VeleroRestore(Drill):
         archived = judges.own(_archived(facts))
         made, files = len(facts.get("taken", {}).get("made", ())), _count(facts.get("files_restored", {}))
         verdicts = [
-            judges.ruled(
+            ruled(
                 promise("volume-backup"), backup, made and len(archived) and made + len(archived),
                 f"{len(archived)} objects and {made} volumes are in the store, {len(facts['schedules'])} schedules as promised",
             ),
-            judges.ruled(
+            ruled(
                 promise("volume-restore"), restore, files and files + len(archived),
                 f"{len(archived)} objects and {files} files came back on other nodes, unaltered",
             ),
@@ -112,7 +113,7 @@ class VeleroRestore(Drill):
         if "watched" in facts:
             event = "every restored pod ready with every file"
             verdicts.append(recovery(promise("volume-restore-time"), facts["restored_in"], watched=facts["watched"], event=event))
-        return Judgement(tuple(verdicts), tuple(map(judges.told, (*backup, *restore))))
+        return Judgement(tuple(verdicts), tuple(map(told, (*backup, *restore))))
 
 
 def _of_backups(facts: Any) -> Iterator[Finding]:
@@ -123,16 +124,7 @@ def _of_backups(facts: Any) -> Iterator[Finding]:
         yield from judges.volumes(living["pods"], living["claims"], living["volumes"], one["made"], one.get("databases", ()))
     if "taken" not in facts:
         return
-    taken = facts["taken"]
-    before, after = taken["before"], taken["after"]
-    if taken["late"]:
-        yield Finding("backup-late", "backup", taken["late"])
-    yield from judges.backup(taken["backup"], taken["words"])
-    yield from judges.volumes(after["pods"], after["claims"], after["volumes"], taken["made"])
-    if "trouble" in taken["archived"]:
-        yield Finding("archive-unreadable", "archive", taken["archived"]["trouble"])
-    else:
-        yield from judges.items(before["items"], after["items"], taken["archived"])
+    yield from judges.taken(facts["taken"])
     yield from judges.content(facts["files"], facts["files_after"])
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from scipy.stats import binom
 
 from sre.evidence.standing import outcome_of, records, signed
-from sre.measure.proportion import at_most
+from sre.measure.proportion import at_most, median_interval
+from sre.measure.quantiles import quantile
 from sre.promises import PROMISES, Promise
 from sre.units import Comparison, show, show_bound
 from sre.verdict import Outcome
 
-_TAIL = 0.025  # of either end of a 95 % interval
+_DECIDED = frozenset({Outcome.KEPT, Outcome.BROKEN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +50,12 @@ class Trials:
     @property
     def median(self) -> float:
         """The lower of two middle values, never a mean of a value and infinity; NaN of none."""
-        return float(np.quantile(self.measured, 0.5, method="inverted_cdf")) if self.measured else math.nan
+        return quantile(np.array(self.measured), 0.5)
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Of the median, at least 95 %, from the order of the values alone; None of fewer than six."""
-        n = len(self.measured)
-        # The median lies outside only if too few values are on one side of it: as many heads of n fair coins.
-        rank = int(binom.ppf(_TAIL, n, 0.5)) if n else 0
-        return (self.measured[rank - 1], self.measured[-rank]) if rank else None
+        return median_interval(self.measured)
 
     def document(self) -> dict[str, Any]:
         """For machines, in the promise's unit; what was never seen is null."""
@@ -103,25 +100,20 @@ def trials(root: Path, key: Ed25519PublicKey | None, drills: Iterable[str] = (),
     """
     chosen = set(drills)
     wanted = {(name, row.id): row for row in PROMISES for name in row.drills if not chosen or name in chosen}
-    measured: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    kept: dict[tuple[str, str, str], int] = defaultdict(int)
-    undecided: dict[tuple[str, str, str], int] = defaultdict(int)
+    found: dict[tuple[str, str, str], list[tuple[Outcome, float | None]]] = defaultdict(list)
     for folder, record in records(root):
         told = [(drill, row) for drill in record.drills for row in PROMISES if (drill.name, row.id) in wanted]
         if not told or (target and record.target != target) or not signed(folder, record, key):
             continue
         for drill, row in told:
-            place = drill.name, row.id, record.target
             outcome, verdict = outcome_of(drill, row)
-            decided = outcome in {Outcome.KEPT, Outcome.BROKEN} and verdict is not None and verdict.measured is not None
-            undecided[place] += not decided
-            if decided and verdict is not None and verdict.measured is not None:
-                measured[place].append(verdict.measured)
-                kept[place] += outcome is Outcome.KEPT
-    return [
-        Trials(
-            promise=wanted[place[0], place[1]], drill=place[0], target=place[2], measured=tuple(sorted(measured[place])),
-            kept=kept[place], undecided=undecided[place],
-        )
-        for place in sorted(undecided)
-    ]  # fmt: skip
+            found[drill.name, row.id, record.target].append((outcome, verdict.measured if verdict else None))
+    return [_trials(wanted[name, of], name, on, found[name, of, on]) for name, of, on in sorted(found)]
+
+
+def _trials(promise: Promise, drill: str, target: str, ended: Sequence[tuple[Outcome, float | None]]) -> Trials:
+    decided = [(outcome, value) for outcome, value in ended if outcome in _DECIDED and value is not None]
+    return Trials(
+        promise=promise, drill=drill, target=target, measured=tuple(sorted(value for _, value in decided)),
+        kept=sum(outcome is Outcome.KEPT for outcome, _ in decided), undecided=len(ended) - len(decided),
+    )  # fmt: skip

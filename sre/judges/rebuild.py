@@ -28,16 +28,7 @@ def backup(taken: Mapping[str, Any], databases: Mapping[str, str]) -> Iterator[F
         taken: facts of `dr.velero.back_up`.
         databases: pods whose database has a backup of its own, as in `velero.volumes`.
     """
-    before, after = taken["before"], taken["after"]
-    if taken["late"]:
-        yield Finding("backup-late", "backup", taken["late"])
-    yield from velero.backup(taken["backup"], taken["words"])
-    yield from velero.volumes(after["pods"], after["claims"], after["volumes"], taken["made"], databases)
-    if "trouble" in taken["archived"]:
-        yield Finding("archive-unreadable", "archive", taken["archived"]["trouble"])
-    else:
-        found = velero.items(before["items"], after["items"], taken["archived"])
-        yield from (finding for finding in found if finding.rule not in _PASSING)
+    return (finding for finding in velero.taken(taken, databases) if finding.rule not in _PASSING)
 
 
 def restore(taken: Mapping[str, Any], brought: Mapping[str, Any], living: Digests) -> Iterator[Finding]:

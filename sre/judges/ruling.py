@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from sre.judges.manifests.objects import Finding
 from sre.measure.samples import Recording, Samples
 from sre.promises import Promise
 from sre.units import Comparison, show
 from sre.verdict import Outcome, Verdict
 
 Interval = tuple[float, float]
+_SHOWN = 3  # findings in a sentence
 
 
 def rule(promise: Promise, measured: float, interval: Interval | None, n: int, why: str) -> Verdict:
@@ -80,3 +82,27 @@ def doubt(judged: Verdict, findings: Sequence[str], outcomes: frozenset[Outcome]
     if not findings or judged.outcome not in outcomes:
         return judged
     return replace(judged, outcome=Outcome.INCONCLUSIVE, why=f"{judged.why}; but {'; '.join(findings)}")
+
+
+def ruled(promise: Promise, findings: Iterable[Finding], compared: int, kept: str) -> Verdict:
+    """Judge by what was found: the measured value is the number of findings.
+
+    Args:
+        promise: bound as a count.
+        findings: all of them.
+        compared: how many objects, volumes and files were compared. Without any, nothing is kept.
+        kept: what was seen, in words, when nothing was found.
+    """
+    words = list(map(told, findings))
+    if words:
+        more = f"; and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+        outcome = Outcome.KEPT if promise.comparison.holds(len(words), promise.bound) else Outcome.BROKEN
+        return verdict(promise, outcome, float(len(words)), None, max(compared, 1), "; ".join(words[:_SHOWN]) + more)
+    if not compared:
+        return verdict(promise, Outcome.INCONCLUSIVE, None, None, 0, "there was nothing to compare")
+    return verdict(promise, Outcome.KEPT, 0.0, None, compared, kept)
+
+
+def told(finding: Finding) -> str:
+    """A finding as one sentence."""
+    return f"{finding.rule}: {finding.subject} {finding.what}"

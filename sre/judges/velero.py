@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sre.clock import moment
 from sre.judges.manifests.arithmetic import KEPT
 from sre.judges.manifests.objects import Finding, Object, name, namespace
-from sre.judges.ruling import verdict
-from sre.promises import Promise
-from sre.verdict import Outcome, Verdict
 
 SCHEDULES = {f"ml-{kind}": kept for kind, kept in KEPT.items()}
 SCHEDULE_LABEL = "velero.io/schedule-name"
@@ -45,7 +42,6 @@ _EXPECTED = re.compile(
 REWRITTEN = frozenset({"pods", "persistentvolumeclaims", "services", "serviceaccounts", "jobs.batch"})
 _NO_FILES = frozenset({"emptyDir", "configMap", "secret", "projected", "downwardAPI", "image"})
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-_SHOWN = 3
 
 Items = Mapping[str, str]
 Files = Mapping[str, str]
@@ -260,33 +256,27 @@ def placement(before: Sequence[Object], after: Sequence[Object]) -> Iterator[Fin
                 yield Finding("pod-same-node", name(pod), f"came back on {node}, where its volume was")
 
 
-def ruled(promise: Promise, findings: Iterable[Finding], compared: int, kept: str) -> Verdict:
-    """Judge by what was found: the measured value is the number of findings.
+def taken(facts: Mapping[str, Any], databases: Collection[str] = ()) -> Iterator[Finding]:
+    """What is wrong with a backup by everything that was noted of it.
 
     Args:
-        promise: bound as a count.
-        findings: all of them.
-        compared: how many objects, volumes and files were compared. Without any, nothing is kept.
-        kept: what was seen, in words, when nothing was found.
+        facts: of `dr.velero.back_up`.
+        databases: as in `volumes`.
     """
-    words = list(map(told, findings))
-    if words:
-        more = f"; and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-        outcome = Outcome.KEPT if promise.comparison.holds(len(words), promise.bound) else Outcome.BROKEN
-        return verdict(promise, outcome, float(len(words)), None, max(compared, 1), "; ".join(words[:_SHOWN]) + more)
-    if not compared:
-        return verdict(promise, Outcome.INCONCLUSIVE, None, None, 0, "there was nothing to compare")
-    return verdict(promise, Outcome.KEPT, 0.0, None, compared, kept)
+    before, after = facts["before"], facts["after"]
+    if facts["late"]:
+        yield Finding("backup-late", "backup", facts["late"])
+    yield from backup(facts["backup"], facts["words"])
+    yield from volumes(after["pods"], after["claims"], after["volumes"], facts["made"], databases)
+    if "trouble" in facts["archived"]:
+        yield Finding("archive-unreadable", "archive", facts["archived"]["trouble"])
+    else:
+        yield from items(before["items"], after["items"], facts["archived"])
 
 
 def own(found: Items) -> dict[str, str]:
     """Those objects that are compared."""
     return {key: digest for key, digest in found.items() if not _derived(key)}
-
-
-def told(finding: Finding) -> str:
-    """A finding as one sentence."""
-    return f"{finding.rule}: {finding.subject} {finding.what}"
 
 
 def duration_s(text: str) -> float:

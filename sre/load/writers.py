@@ -32,7 +32,7 @@ from typing import Any, Self
 import psycopg
 
 import sre
-from sre.errors import StepFailed
+from sre.errors import StepFailed, in_words
 from sre.judges.history import Attempt, Fate, Key, Row
 from sre.load.ledger_file import LedgerFile
 
@@ -128,7 +128,7 @@ class Line:
             connection.commit()
         except psycopg.Error as error:
             self.close()
-            return Fate.UNKNOWN if committing else Fate.FAILED, _words(error)
+            return Fate.UNKNOWN if committing else Fate.FAILED, in_words(error)
         if self._warnings:
             self.close()
             return Fate.UNKNOWN, "; ".join(self._warnings)
@@ -251,12 +251,10 @@ def _make_table(job: Job) -> None:
         except psycopg.Error as error:
             # Two that make it at once collide in the catalogue; the next try finds it.
             if time.monotonic() > deadline:
-                raise StepFailed(f"table history cannot be made within {TABLE_SECONDS:.0f} s (last: {_words(error)})") from error
+                raise StepFailed(
+                    f"table history cannot be made within {TABLE_SECONDS:.0f} s (last: {in_words(error)})"
+                ) from error
         time.sleep(SHORTEST_PAUSE_SECONDS)
-
-
-def _words(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class Writing:

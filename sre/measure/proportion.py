@@ -1,8 +1,10 @@
-"""How often something can happen at most, when it was seen a few times or never."""
+"""What a few trials show: how often something can happen at most, and between which of its values the median lies."""
 
 from __future__ import annotations
 
-from scipy.stats import binomtest
+from collections.abc import Sequence
+
+from scipy.stats import binom, binomtest
 
 
 def at_most(found: int, n: int) -> float:
@@ -16,3 +18,15 @@ def at_most(found: int, n: int) -> float:
         n: how often it could have been.
     """
     return float(binomtest(found, n, alternative="less").proportion_ci(confidence_level=0.95, method="exact").high) if n else 1.0
+
+
+def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
+    """At least 95 % of the median, from the order of the values alone; None of fewer than six.
+
+    It lies between two values of the same rank from either end unless too few are on one side of it: as many heads of fair coins.
+
+    Args:
+        ordered: values, ascending; infinite ones too.
+    """
+    rank = int(binom.ppf(0.025, len(ordered), 0.5)) if ordered else 0
+    return (ordered[rank - 1], ordered[-rank]) if rank else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sre.judges.manifests import objects
 from sre.readings import Living
 
 Object = Mapping[str, Any]
 Say = Callable[[str], None]
 
-# What a rebuild brings back.
-NAMESPACES = ("ml-system", "data", "monitoring")
+# What a rebuild brings back: all of the system.
+NAMESPACES = objects.NAMESPACES
 
 
 class VolumeBackups(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sre.clock import iso
 from sre.errors import StepFailed
 from sre.readings import Living
-from sre.targets.backups import Object
+from sre.targets.backups import NAMESPACES, Object
 from sre.targets.simulation import VirtualClock
 
 NODES = ("node1", "node2", "node3")
@@ -18,8 +18,6 @@ BACKUP_S = 5.0
 START_S = 3.0
 _BYTES = 18_000_000
 _PODS = ("keeper-0", "keeper-1")
-# Of the system, each as the sample is.
-_SYSTEM = ("ml-system", "data", "monitoring")
 _SCHEDULES = {"ml-daily": "168h", "ml-weekly": "672h", "ml-monthly": "8928h0m0s"}
 _FILES = {"./rows": "file 10001:10001 600 11", "./small": "file 10001:10001 644 22", "./link": "symbolic link 10001:10001 small"}
 _ITEMS = ("configmaps/{}/keeper", "secrets/{}/keeper", "statefulsets.apps/{}/keeper", *(f"pods/{{}}/{pod}" for pod in _PODS))
@@ -72,8 +70,9 @@ class MemoryVolumes:
 
     def __init__(self, clock: VirtualClock, behaviour: VolumeBehaviour) -> None:
         self._clock, self._behaviour = clock, behaviour
+        # Those of the system, each as the sample is.
         born = clock.now() - 600.0
-        self._namespaces = {name: _Namespace(dict(zip(_PODS, NODES, strict=False)), born, _filled()) for name in _SYSTEM}
+        self._namespaces = {name: _Namespace(dict(zip(_PODS, NODES, strict=False)), born, _filled()) for name in NAMESPACES}
         self._backups: dict[str, _Backup] = {}
         self._restores: dict[str, _Restore] = {}
         self._known_from: float | None = born

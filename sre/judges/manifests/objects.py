@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 Object = Mapping[str, Any]
 
+# Of the system.
+NAMESPACES = ("ml-system", "data", "monitoring")
+
 _TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}
 # Those whose pods serve for as long as they live; the others end.
 SERVING = ("Deployment", "StatefulSet", "DaemonSet")

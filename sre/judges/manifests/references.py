@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sre.judges.manifests.objects import Manifests, Object, Workload, matches, namespace, scaled, subject
+from sre.judges.manifests.objects import NAMESPACES, Manifests, Object, Workload, matches, namespace, scaled, subject
 from sre.judges.manifests.pods import Rule, Told
 
 _LEAST_REPLICAS = 3
-_OWN_NAMESPACES = ("ml-system", "data", "monitoring")
 # What may be sent to any address: questions to the DNS, and to the API server, whose addresses differ from cluster to cluster.
 _ANYWHERE = {53, 443, 6443}
 _ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -239,7 +238,7 @@ def _anybody(peer: Object) -> bool:
 
 
 def _admission(manifests: Manifests) -> Told:
-    for place in _OWN_NAMESPACES:
+    for place in NAMESPACES:
         found = manifests.find("Namespace", "", place)
         level = found["metadata"].get("labels", {}).get(_ENFORCE) if found else None
         if level != "restricted":

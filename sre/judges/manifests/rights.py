@@ -8,8 +8,7 @@ from sre.judges.manifests.objects import Manifests, Object, Workload, namespace,
 from sre.judges.manifests.pods import Rule, Told
 
 # Who may hold which Secret, by the label `app.kubernetes.io/name`: each has keys of one account, and so of its buckets, tables or
-# ways. `velero-objects` is for whoever
-# installs Velero, `drills` is asked of the API server.
+# ways. `velero-objects` is for whoever installs Velero, `drills` is asked of the API server.
 _HOLDERS: dict[tuple[str, str], frozenset[str]] = {
     ("data", "minio"): frozenset({"minio", "buckets"}),
     ("data", "object-accounts"): frozenset({"buckets"}),

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 import yaml
 
-from sre.judges.manifests.objects import Manifests, Object, Workload, name, subject
+from sre.judges.manifests.objects import NAMESPACES, Manifests, Object, Workload, name, subject
 from sre.judges.manifests.pods import Rule, Told
 
-_OWN_NAMESPACES = ("ml-system", "data", "monitoring")
 _DRILLS = "drills"
 _DAY_S = 86_400
 # Five fields of which the first two are numbers: every day, or on one day of the week.
@@ -25,7 +24,7 @@ def _backups(manifests: Manifests) -> Told:
             yield subject(schedule), "is paused: no backup is made"
         if not schedule["spec"]["template"].get("defaultVolumesToFsBackup"):
             yield subject(schedule), "leaves the volumes out"
-        missing = set(_OWN_NAMESPACES) - set(schedule["spec"]["template"].get("includedNamespaces", ()))
+        missing = set(NAMESPACES) - set(schedule["spec"]["template"].get("includedNamespaces", ()))
         if missing:
             yield subject(schedule), f"leaves namespaces out: {', '.join(sorted(missing))}"
     for thing in manifests.of("ConfigMap"):

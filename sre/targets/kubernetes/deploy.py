@@ -13,8 +13,8 @@ from typing import Any
 from sre.clock import Clock, SystemClock
 from sre.config import PROJECT
 from sre.errors import CannotRun, StepFailed, UsageError
-from sre.targets.backups import NAMESPACES, Say
-from sre.targets.kubernetes import namespaces, off_site, rollout, secrets
+from sre.targets.backups import Say
+from sre.targets.kubernetes import namespaces, off_site, rollout, secrets, velero_install
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
 from sre.targets.kubernetes.place import OVERLAYS, Place
@@ -105,7 +105,7 @@ def up(where: Place, tools: Path, api: Api, say: Say, outside: Store | None = No
     where.write()
     kubectl.apply(one for one in objects if one["kind"] == "Namespace")
     # Those that the manifests name; what the cluster has is kept.
-    existing = [one for name in NAMESPACES for one in api.get(f"/api/v1/namespaces/{name}/secrets")["items"]]
+    existing = namespaces.held(api)
     made = [*secrets.render(existing)]
     objects = _with_second_repository(objects, made, existing, outside)
     kubectl.apply(made)
@@ -144,12 +144,13 @@ def _with_second_repository(
 
 
 def down(where: Place, tools: Path, api: Api, say: Say) -> None:
-    """Delete the namespaces of the system with all that is in them, data too, and this machine's folder of it.
+    """Delete the system's namespaces with all that is in them, data too, Velero if `sre up` installed it, and our folder of it.
 
     Raises:
         UndoIncomplete: they are not gone within the deadline.
     """
     namespaces.delete(Kubectl(tools, where.kubeconfig, where.context), api, SystemClock(), say)
+    velero_install.uninstall(where, tools, api, say)
     shutil.rmtree(where.folder, ignore_errors=True)
 
 

@@ -27,6 +27,16 @@ def workloads(api: Api) -> dict[str, str]:
     return found
 
 
+def there(api: Api) -> list[str]:
+    """Those of the system that the cluster has, also while they are going."""
+    return [name for name in NAMESPACES if api.find(f"/api/v1/namespaces/{name}") is not None]
+
+
+def held(api: Api) -> list[dict[str, Any]]:
+    """Every Secret in them. Raises TargetUnavailable when one of them is not there."""
+    return [one for name in NAMESPACES for one in api.get(f"/api/v1/namespaces/{name}/secrets")["items"]]
+
+
 def delete(kubectl: Kubectl, api: Api, clock: Clock, say: Say) -> None:
     """Delete them with all that is in them, data too; those that are not there count as deleted.
 
@@ -36,7 +46,7 @@ def delete(kubectl: Kubectl, api: Api, clock: Clock, say: Say) -> None:
     kubectl.delete({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in NAMESPACES)
     deadline = clock.now() + GONE_WITHIN_S
     told: set[str] = set()
-    while left := [name for name in NAMESPACES if api.find(f"/api/v1/namespaces/{name}") is not None]:
+    while left := there(api):
         tell(told, {f"namespace {name} is going" for name in left}, say)
         if clock.now() > deadline:
             raise UndoIncomplete(f"namespaces {', '.join(left)} are not gone within {GONE_WITHIN_S:.0f} s; see their finalizers")

@@ -88,8 +88,9 @@ class KubernetesNetwork:
         made, image = self._render(), self._image()
         self._workloads = made.workloads
         there = {one["metadata"]["name"] for one in self._api.get("/api/v1/namespaces")["items"]}
+        pods = self._pods()
         probes = [
-            _workload_probe(one, image, () if self._pods(one) else sorted(set(one.ports.values()))) for one in made.workloads
+            _workload_probe(one, image, () if pods[one.path] else sorted(set(one.ports.values()))) for one in made.workloads
         ]
         guests = sorted({place for place, _, _ in ways.OUTSIDE} & there)
         probes += [_guest_probe(place, image) for place in (*guests, ways.STRANGER.partition("/")[0])]
@@ -112,7 +113,8 @@ class KubernetesNetwork:
 
     def listening(self) -> tuple[tuple[str, int], ...]:
         """By /proc/net/tcp of each server's pod; an image without `cat` is taken at its node's word, which asks for readiness."""
-        pods = {pod["metadata"]["name"]: pod for one in self._workloads if one.ports for pod in self._pods(one)}
+        serving = self._pods()
+        pods = {pod["metadata"]["name"]: pod for one in self._workloads if one.ports for pod in serving[one.path]}
         pods |= {pod["metadata"]["name"]: pod for pod in self._probes()}
         with ThreadPoolExecutor(POOL) as pool:
             found = pool.map(self._listens, pods.values())
@@ -131,19 +133,26 @@ class KubernetesNetwork:
         found: list[dict[str, Any]] = self._api.get(_PROBES)["items"]
         return found
 
-    def _pods(self, workload: Workload) -> list[dict[str, Any]]:
-        pods = self._api.get(f"/api/v1/namespaces/{workload.namespace}/pods")["items"]
-        return [
-            pod for pod in pods
-            if has(pod["metadata"].get("labels", {}), workload.labels) and LABEL not in pod["metadata"]["labels"]
-            and pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
-        ]  # fmt: skip
+    def _pods(self) -> dict[str, list[dict[str, Any]]]:
+        """Those that run, by the path of their workload; no probes."""
+        running = {
+            place: [
+                pod for pod in self._api.get(f"/api/v1/namespaces/{place}/pods")["items"]
+                if LABEL not in pod["metadata"].get("labels", {})
+                and pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+            ]
+            for place in sorted({one.namespace for one in self._workloads})
+        }  # fmt: skip
+        return {
+            one.path: [pod for pod in running[one.namespace] if has(pod["metadata"].get("labels", {}), one.labels)]
+            for one in self._workloads
+        }
 
     def _servers(self, probes: Sequence[dict[str, Any]]) -> Iterator[_Server]:
-        own = {_role(probe): probe for probe in probes}
+        own, serving = {_role(probe): probe for probe in probes}, self._pods()
         for one in self._workloads:
             if one.ports:
-                for pod in self._pods(one) or [own[one.path]]:
+                for pod in serving[one.path] or [own[one.path]]:
                     for port in sorted(set(one.ports.values())):
                         yield _Server(one.path, pod["metadata"]["name"], pod["status"]["podIP"], port)
 

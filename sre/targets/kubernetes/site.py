@@ -17,7 +17,7 @@ import httpx
 
 from sre.clock import SystemClock
 from sre.errors import CannotRun, SreError, StepFailed, TargetUnavailable
-from sre.targets.backups import NAMESPACES, Say
+from sre.targets.backups import Say
 from sre.targets.kubernetes import edge, namespaces, off_site, pgbackrest, secrets, velero_install
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
@@ -98,7 +98,7 @@ class KubernetesSite:
 
     def holds(self) -> str:
         """By name."""
-        return ", ".join(name for name in NAMESPACES if self._api.find(f"/api/v1/namespaces/{name}") is not None)
+        return ", ".join(namespaces.there(self._api))
 
     def contents(self) -> dict[str, str]:
         """Through a port of this machine."""
@@ -132,7 +132,7 @@ class KubernetesSite:
 
     def install(self, say: Say) -> None:
         """As `sre up` does."""
-        velero_install.install(VeleroProgram(*self._programs()), Kubectl(*self._programs()), self._store(), say)
+        velero_install.install(VeleroProgram(*self._programs()), Kubectl(*self._programs()), self._api, self._store(), say)
 
     def clear(self, say: Say) -> None:
         """And wait until they are gone."""
@@ -153,7 +153,7 @@ class KubernetesSite:
 
     def misfits(self) -> str:
         """Certificate authority and API key, as the folder and the cluster have them. A folder without them gets them."""
-        held = [one for place in NAMESPACES for one in self._api.get(f"/api/v1/namespaces/{place}/secrets")["items"]]
+        held = namespaces.held(self._api)
         if not self._place.ca_file.exists():
             namespaces.hand_out(self._place, held)
         authority = next((secrets.decoded(one) for one in held if one["metadata"]["name"] == "authority"), {}).get("ca.crt")

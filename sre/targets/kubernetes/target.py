@@ -30,7 +30,7 @@ from sre.targets.kubernetes.place import OVERLAYS, Place
 from sre.targets.kubernetes.readiness import Readiness
 from sre.targets.kubernetes.router import KubernetesRouter
 from sre.targets.kubernetes.site import KubernetesSite, Means
-from sre.targets.kubernetes.velero_install import Store
+from sre.targets.kubernetes.velero_install import store_of
 from sre.targets.objects import S3
 
 NAMESPACE = "ml-system"
@@ -92,9 +92,10 @@ class KubernetesTarget:
         self.clock: Clock = SystemClock()
         self.api = api
         self._reached: tuple[Access, Endpoints] | None = None
-        self._ingress: str | None = None
+        means = means or Means()
+        self._ingress = means.ingress
         self._namespace, self._tools = namespace, tools
-        self._site = KubernetesSite(api, where, tools, means or Means(), self.objects)
+        self._site = KubernetesSite(api, where, tools, means, self.objects)
         self._nodes = KubernetesNodes(api, self.clock, commands, self._slots)
         self._readiness, versions = (Readiness(lambda pod: api.connect(namespace, pod, PORT)) for _ in range(2))
         # A second set of connections: each set keeps those to the replicas that it was last asked about.
@@ -340,7 +341,6 @@ def of(found: Place, api: Api, tools: Path) -> KubernetesTarget:
         "cut": (settings.node_cut, settings.node_cut_undo),
         "kubelet": (settings.node_kubelet, settings.node_kubelet_undo),
     }
-    url, bucket = settings.velero_url, settings.velero_bucket
-    store = Store(url, bucket, settings.velero_credentials, settings.velero_ca) if url else None
+    store = store_of(settings)
     means = Means(settings.cluster_destroy, settings.cluster_create, store, settings.off_site_bucket, settings.ingress)
     return KubernetesTarget(found, api, tools=tools, commands=commands, means=means)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sre.config import PROJECT
-from sre.errors import UsageError
+from sre.config import PROJECT, Settings
+from sre.errors import CannotRun, UsageError
+from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
+from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.velero_program import NAMESPACE, VeleroProgram
 
 Say = Callable[[str], None]
@@ -22,6 +24,8 @@ IMAGE = "velero/velero:v1.18.3"
 PLUGIN = "velero/velero-plugin-for-aws:v1.14.3"
 SCHEDULES = PROJECT / "k8s" / "components" / "velero-schedules" / "schedules.yaml"
 INSTALL_WITHIN_S = 300.0
+_PLACE = f"/api/v1/namespaces/{NAMESPACE}"
+_OURS = "app.kubernetes.io/managed-by", "sre"
 _ACCOUNT = "velero"
 _AGENTS = "node-agents"
 # Of what moves a volume: without a limit it takes every core of its node, and with them the answers to probes. Memory grows with
@@ -48,23 +52,36 @@ class Store:
     authority: Path | None = None
 
 
-def install(velero: VeleroProgram, kubectl: Kubectl, store: Store, say: Say) -> None:
+def store_of(settings: Settings) -> Store | None:
+    """The one that the settings name; None when they name none."""
+    if settings.velero_url is None:
+        return None
+    return Store(settings.velero_url, settings.velero_bucket, settings.velero_credentials, settings.velero_ca)
+
+
+def install(velero: VeleroProgram, kubectl: Kubectl, api: Api, store: Store, say: Say) -> None:
     """Install Velero and our schedules, or leave it as it is where it is already so.
 
     Args:
         velero: for the cluster.
         kubectl: likewise.
+        api: likewise.
         store: for the backups.
         say: receives one line per change.
 
     Raises:
         UsageError: a file of the store is not there.
-        CannotRun: the cluster refuses something.
+        CannotRun: the cluster refuses something, or has a Velero that somebody else installed.
         StepFailed: the server did not run within the deadline.
     """
     for file in (store.credentials, *([store.authority] if store.authority else [])):
         if not file.is_file():
             raise UsageError(f"{file} does not exist; see SRE_VELERO_CREDENTIALS and SRE_VELERO_CA")
+    there = api.find(_PLACE)
+    if there is not None and not _ours(there):
+        raise CannotRun(
+            f"namespace {NAMESPACE} is somebody else's; unset SRE_VELERO_URL to use the Velero there as it is, or remove it"
+        )
     say(f"velero: {IMAGE} with store {store.url}/{store.bucket}")
     kubectl.apply([*accounts(), agents()])
     settings = {"region": "minio", "s3ForcePathStyle": "true", "s3Url": store.url, "checksumAlgorithm": ""}
@@ -76,6 +93,27 @@ def install(velero: VeleroProgram, kubectl: Kubectl, store: Store, say: Say) -> 
         *([f"--cacert={store.authority}"] if store.authority else []), "--apply", "--wait", within_s=INSTALL_WITHIN_S,
     )  # fmt: skip
     kubectl.apply(schedules())
+
+
+def uninstall(where: Place, tools: Path, api: Api, say: Say) -> None:
+    """Take away what `install` made; what is in the store stays. A Velero of somebody else is left alone.
+
+    Raises:
+        CannotRun: the cluster refuses something, or the program is not here.
+        StepFailed: it is not gone within the deadline.
+    """
+    there = api.find(_PLACE)
+    if there is None or not _ours(there):
+        return
+    say("velero is going; its backups stay in their store")
+    programs = tools, where.kubeconfig, where.context
+    VeleroProgram(*programs).run("uninstall", "--force", "--wait", within_s=INSTALL_WITHIN_S)
+    Kubectl(*programs).delete(accounts())
+
+
+def _ours(namespace: Mapping[str, Any]) -> bool:
+    name, value = _OURS
+    return bool(namespace["metadata"].get("labels", {}).get(name) == value)
 
 
 def schedules() -> list[dict[str, Any]]:
@@ -94,7 +132,7 @@ def agents() -> dict[str, Any]:
 def accounts() -> list[dict[str, Any]]:
     """Velero's namespace, and an account that may do less than the one of `velero install`, which is cluster-admin."""
     # Its agents read the files of other pods, from the nodes' disks.
-    labels = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "audit", "warn")}
+    labels = {f"pod-security.kubernetes.io/{mode}": "privileged" for mode in ("enforce", "audit", "warn")} | dict([_OURS])
     rules = [{"apiGroups": ["*"], "resources": ["*"], "verbs": _VERBS}]
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": _ACCOUNT}
     subjects = [{"kind": "ServiceAccount", "name": _ACCOUNT, "namespace": NAMESPACE}]

@@ -56,6 +56,9 @@ def test_a_recorded_prediction_is_made_again_bit_by_bit(system: LocalTarget) -> 
             recorded = users(system).record(request_id)
     assert recorded is not None
     again = users(system).repeat(request_id)
+    # As the drill does: each replica chooses its own variant of the model, and only those with the recorded one make its bits.
+    while again["why"].startswith("it has other bits") and time.monotonic() < deadline:
+        again = users(system).repeat(request_id)
     assert (again["recorded"], again["repeated"], again["why"]) == (recorded["bits"], recorded["bits"], "")
     assert users(system).repeat("drill-never")["why"] == "it is not in the log that came back"
 

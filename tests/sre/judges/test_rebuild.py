@@ -11,6 +11,7 @@ import pytest
 from sre.judges import rebuild, velero
 from sre.judges.loss import Reach
 from sre.judges.manifests.objects import Finding
+from sre.judges.ruling import told
 from tests.sre.judges.velero_objects import backup, claim, moved, of_claim, pod
 from tests.sre.judges.velero_objects import restore as restored
 
@@ -62,7 +63,7 @@ def test_a_databases_volume_is_left_out_only_where_its_own_backup_is_known() -> 
 @pytest.mark.parametrize("annotations", [LEFT_OUT, {velero.LEFT_OUT: "data"}])
 def test_the_same_annotation_on_another_pod_excuses_nothing(annotations: dict[str, str]) -> None:
     found = list(rebuild.backup(taken(after=annotated("minio-0", annotations), made=[]), {"data/db-0": "repository 2 holds b"}))
-    assert [velero.told(one) for one in found] == [
+    assert [told(one) for one in found] == [
         "volume-missing: data/data-minio-0 has no pod volume backup, though pod minio-0 mounts it"
     ]
 
@@ -100,7 +101,7 @@ SABOTAGE: list[tuple[str, Iterable[Finding], str]] = [
 @pytest.mark.parametrize(("rule", "look", "words"), SABOTAGE, ids=[f"{number}-{row[0]}" for number, row in enumerate(SABOTAGE)])
 def test_sabotage_is_found_and_named(rule: str, look: Iterable[Finding], words: str) -> None:
     (found,) = [finding for finding in look if finding.rule == rule]
-    assert words in velero.told(found)
+    assert words in told(found)
 
 
 def test_what_changes_by_itself_is_no_damage() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sre.judges.ruling import doubt, rule, verdict
+from sre.judges.manifests.objects import Finding
+from sre.judges.ruling import doubt, rule, ruled, verdict
 from sre.promises import PROMISES, Promise, promise
 from sre.units import Comparison
 from sre.verdict import Outcome
@@ -88,3 +89,15 @@ def test_doubt_takes_the_ground_from_kept_alone() -> None:
 def test_doubt_can_overturn_broken_where_the_generator_may_be_to_blame() -> None:
     broken = verdict(P95, Outcome.BROKEN, 0.9, (0.8, 1.0), 1000, "slow")
     assert doubt(broken, ["it was late"], frozenset({Outcome.KEPT, Outcome.BROKEN})).outcome is Outcome.INCONCLUSIVE
+
+
+def test_findings_break_a_promise_and_nothing_is_no_pass() -> None:
+    row = promise("volume-restore")
+    found = [Finding("file-lost", f"c ./{number}", "is gone") for number in range(5)]
+    broken = ruled(row, found, 9, "all there")
+    assert (broken.outcome, broken.measured, broken.n) == (Outcome.BROKEN, 5.0, 9)
+    assert broken.why == "file-lost: c ./0 is gone; file-lost: c ./1 is gone; file-lost: c ./2 is gone; and 2 more"
+    assert ruled(row, [], 0, "all there").outcome is Outcome.INCONCLUSIVE
+    assert ruled(row, found, 0, "all there").outcome is Outcome.BROKEN
+    kept = ruled(row, [], 9, "all there")
+    assert (kept.outcome, kept.measured, kept.n, kept.why) == (Outcome.KEPT, 0.0, 9, "all there")

@@ -9,8 +9,7 @@ import pytest
 
 from sre.judges import velero
 from sre.judges.manifests.objects import Finding
-from sre.promises import promise
-from sre.verdict import Outcome
+from sre.judges.ruling import told
 from tests.sre.judges.velero_objects import (
     LONG_AGO,
     NOW,
@@ -214,7 +213,7 @@ SABOTAGE: list[tuple[str, Callable[[], Iterable[Finding]], str]] = [
 def test_sabotage_is_found_and_named(rule: str, look: Callable[[], Iterable[Finding]], words: str) -> None:
     found = [finding for finding in look() if finding.rule == rule]
     assert len(found) == 1
-    assert words in velero.told(found[0])
+    assert words in told(found[0])
 
 
 def test_there_are_many_kinds_of_sabotage() -> None:
@@ -261,18 +260,6 @@ def test_what_a_cluster_makes_itself_is_not_compared() -> None:
     assert rules(velero.items({**ITEMS, **own}, {**ITEMS, **own}, ITEMS)) == []
     assert rules(velero.returned({**ITEMS, **own}, LIVING, INTO)) == []
     assert velero.own({**ITEMS, **own}) == ITEMS
-
-
-def test_findings_break_a_promise_and_nothing_is_no_pass() -> None:
-    row = promise("volume-restore")
-    found = [Finding("file-lost", f"c ./{number}", "is gone") for number in range(5)]
-    broken = velero.ruled(row, found, 9, "all there")
-    assert (broken.outcome, broken.measured, broken.n) == (Outcome.BROKEN, 5.0, 9)
-    assert broken.why == "file-lost: c ./0 is gone; file-lost: c ./1 is gone; file-lost: c ./2 is gone; and 2 more"
-    assert velero.ruled(row, [], 0, "all there").outcome is Outcome.INCONCLUSIVE
-    assert velero.ruled(row, found, 0, "all there").outcome is Outcome.BROKEN
-    kept = velero.ruled(row, [], 9, "all there")
-    assert (kept.outcome, kept.measured, kept.n, kept.why) == (Outcome.KEPT, 0.0, 9, "all there")
 
 
 @pytest.mark.parametrize(

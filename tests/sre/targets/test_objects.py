@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from botocore.session import get_session  # type: ignore[import-untyped]
 
 from sre.errors import StepFailed
 from sre.targets.certificates import Authority
@@ -23,11 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     folder = tmp_path_factory.mktemp("minio")
     with minio_server.serve(folder, Authority("tests", timedelta(days=1))) as minio:
         endpoint = f"https://localhost:{minio.address.rpartition(':')[2]}"
-        client = get_session().create_client(
-            "s3", endpoint_url=endpoint, region_name="us-east-1", verify=str(folder / "ca.pem"), aws_access_key_id=minio.user,
-            aws_secret_access_key=minio.password,
-        )  # fmt: skip
-        client.create_bucket(Bucket=BUCKET)
+        minio.make_bucket(BUCKET, folder / "ca.pem")
         yield endpoint, folder / "ca.pem", minio.user, minio.password
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
-from sre.measure.proportion import at_most
+from sre.measure.proportion import at_most, median_interval
 from sre.units import Unit, show
 from tests.studies.failover.journal import LEAST_ACKED, Result
 from tests.studies.failover.schedules import KINDS
@@ -61,12 +60,9 @@ class Summary:
 def times(values: Iterable[float | None]) -> Times:
     """Summarise recoveries; None, not seen, counts as infinite."""
     found = sorted(math.inf if value is None else value for value in values)
-    # The median lies between two values of the same rank from either end unless too few are on one side of it: a fair coin.
-    rank = int(binom.ppf(0.025, len(found), 0.5)) if found else 0
-    interval = (found[rank - 1], found[-rank]) if rank else None
     # The upper of two middle values: no mean of a value and infinity.
     median = float(np.quantile(found, 0.5, method="higher")) if found else math.nan
-    return Times(n=len(found), median=median, longest=found[-1] if found else math.nan, interval=interval)
+    return Times(n=len(found), median=median, longest=found[-1] if found else math.nan, interval=median_interval(found))
 
 
 def summary(results: Sequence[Result]) -> Summary:

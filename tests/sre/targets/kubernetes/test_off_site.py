@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.session import get_session  # type: ignore[import-untyped]
 
 from sre.errors import CannotRun, UsageError
 from sre.judges.manifests.objects import parsed
@@ -33,11 +32,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     folder = tmp_path_factory.mktemp("outside")
     with minio_server.serve(folder, Authority("tests", timedelta(days=1))) as server:
         url = f"https://localhost:{server.address.rpartition(':')[2]}"
-        client = get_session().create_client(
-            "s3", endpoint_url=url, region_name="us-east-1", verify=str(folder / "ca.pem"), aws_access_key_id=server.user,
-            aws_secret_access_key=server.password,
-        )  # fmt: skip
-        client.create_bucket(Bucket=BUCKET)
+        server.make_bucket(BUCKET, folder / "ca.pem")
         (folder / "keys").write_text(f"[default]\naws_access_key_id = {server.user}\naws_secret_access_key = {server.password}\n")
         yield Store(url, BUCKET, folder / "keys", folder / "ca.pem")
 
