@@ -106,16 +106,23 @@ class ZoneKilled(PodRecovery):
     def preflight(self, context: Context) -> str:
         """As every drill; and nodes say in which of several zones they are."""
         seen = super().preflight(context)
-        zones = {node.zone for node in context.target.nodes.all()} - {""}
+        nodes = context.target.nodes.all()
+        if nowhere := sorted(node.name for node in nodes if node.replicas and not node.zone):
+            raise CannotRun(
+                f"{', '.join(nowhere)} with replicas of the API: in no zone; label all with topology.kubernetes.io/zone"
+            )
+        zones = {node.zone for node in nodes} - {""}
         if len(zones) < 2:
             raise CannotRun(f"nodes name {len(zones)} zones, and two are needed; label them with topology.kubernetes.io/zone")
         return f"{seen}, {len(zones)} zones"
 
     def victims(self, context: Context) -> list[Replica]:
         """Those on the nodes of the zone."""
-        nodes = context.target.nodes.all()
-        zone = next((node.zone for node in nodes if context.options.replica in node.replicas), "")
-        named = {name for node in nodes if node.zone == zone for name in node.replicas} if zone else {context.options.replica}
+        name, nodes = replicas.named(context, context.options.replica).name, context.target.nodes.all()
+        zone = next((node.zone for node in nodes if name in node.replicas), "")
+        if not zone:
+            raise CannotRun(f"{name} is on no node of a zone just now")
+        named = {name for node in nodes if node.zone == zone for name in node.replicas}
         return [replica for replica in context.target.replicas() if replica.name in named]
 
     def variables(self, context: Context) -> dict[str, str]:
