@@ -56,6 +56,7 @@ def drill(
 
 def gameday(
     duration: Duration = None,
+    every: Annotated[bool, typer.Option("--every", help="Every drill that the target can do, not one of each kind.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave the system running afterwards.")] = False,
     seed: Seed = 1,
     target_name: TargetName = "local",
@@ -70,7 +71,9 @@ def gameday(
     settings = Settings()
     with output.progress() as narrator, output.interruptible(narrator.change):
         check_meant(settings, target_name, meant)
-        finished = session.gameday(settings, target_name, options=Options(duration, None, seed), keep=keep, narrator=narrator)
+        finished = session.gameday(
+            settings, target_name, options=Options(duration, None, seed), every=every, keep=keep, narrator=narrator
+        )
     _finish(finished, as_json=as_json)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
 from sre.config import Settings
 from sre.drills import run
 from sre.drills.base import Drill, Options
-from sre.drills.catalog import GAME_DAY
+from sre.drills.catalog import DRILLS, GAME_DAY
 from sre.drills.world import World
 from sre.targets.base import Capability, Target
 from sre.targets.local import target
@@ -57,13 +57,16 @@ def on_running(  # noqa: PLR0913 - what the command line says
         return _run(settings, drills, system, world, name, options, narrator)
 
 
-def gameday(settings: Settings, where: TargetName, *, options: Options, keep: bool, narrator: Narrator) -> run.Finished:
+def gameday(  # noqa: PLR0913 - what the command line says
+    settings: Settings, where: TargetName, *, options: Options, every: bool, keep: bool, narrator: Narrator
+) -> run.Finished:
     """Run the drills of a game day: on a cluster on the system there, here on one that is begun for it unless one runs already.
 
     Args:
         settings: where everything lies.
         where: the target.
         options: for every drill.
+        every: all drills, not one of each kind.
         keep: leave a system that was begun here running.
         narrator: is told of everything.
     """
@@ -72,8 +75,9 @@ def gameday(settings: Settings, where: TargetName, *, options: Options, keep: bo
         _, begun = target.up(settings.home, settings.tools, replicas=settings.replicas, say=narrator.change)
     try:
         with running(settings, where) as (system, world):
-            drills = of_game_day(system.capabilities)
-            if left := [kind.name for kind in GAME_DAY if kind not in map(type, drills)]:
+            wanted = tuple(DRILLS.values()) if every else GAME_DAY
+            drills = able(wanted, system.capabilities)
+            if left := [kind.name for kind in wanted if kind not in map(type, drills)]:
                 narrator.change(f"target {where} cannot do {', '.join(left)}")
             return _run(settings, drills, system, world, "gameday", options, narrator)
     finally:
@@ -82,9 +86,9 @@ def gameday(settings: Settings, where: TargetName, *, options: Options, keep: bo
             target.down(settings.home)
 
 
-def of_game_day(capabilities: Collection[Capability]) -> list[Drill]:
-    """The drills of a game day that a target can do, new ones."""
-    return [kind() for kind in GAME_DAY if kind.needs <= set(capabilities)]
+def able(kinds: Iterable[type[Drill]], capabilities: Collection[Capability]) -> list[Drill]:
+    """Those drills that a target can do, new ones."""
+    return [kind() for kind in kinds if kind.needs <= set(capabilities)]
 
 
 def _run(  # noqa: PLR0913, PLR0917 - as above

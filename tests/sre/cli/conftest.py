@@ -78,8 +78,8 @@ def on_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         target = MemoryTarget(Behaviour())
         return runner.run(chosen, target, target, root=settings.evidence, signing_key=settings.signing_key, **named)
 
-    def gameday(settings: Any, where: Any, *, options: Any, keep: bool, narrator: Any) -> Finished:
-        narrator.change("begun" if keep else "begun, will be ended")
+    def gameday(settings: Any, where: Any, *, options: Any, every: bool, keep: bool, narrator: Any) -> Finished:  # noqa: PLR0913 - as the real one
+        narrator.change(f"{'every drill' if every else 'one of each kind'}, {'begun' if keep else 'begun, will be ended'}")
         return on_running(settings, where, [PodRecovery()], name="gameday", options=options, narrator=narrator)
 
     monkeypatch.setattr(session, "on_running", on_running)

@@ -102,9 +102,9 @@ def test_as_json_a_run_is_one_document(capsys: pytest.CaptureFixture[str], code:
 
 def test_a_game_day_says_what_it_begins(capsys: pytest.CaptureFixture[str], code: Code) -> None:
     assert code(drills.gameday) == 0
-    assert "begun, will be ended" in capsys.readouterr().err
-    assert code(lambda: drills.gameday(keep=True)) == 0
-    assert "  begun\n" in capsys.readouterr().err
+    assert "one of each kind, begun, will be ended" in capsys.readouterr().err
+    assert code(lambda: drills.gameday(every=True, keep=True)) == 0
+    assert "every drill, begun\n" in capsys.readouterr().err
 
 
 def test_a_drill_without_a_name_selects_nothing() -> None:

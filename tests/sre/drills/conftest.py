@@ -33,6 +33,7 @@ class Watcher:
     drills: list[str] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
 
     def drill(self, name: str, sentence: str, target: str) -> None:
         self.drills.append(f"{name} on {target}: {sentence}")
@@ -45,6 +46,9 @@ class Watcher:
     def say(self, line: str) -> None:
         self.lines.append(line)
         self.hear(line)
+
+    def change(self, line: str) -> None:
+        self.changes.append(line)
 
 
 @dataclass(frozen=True)
