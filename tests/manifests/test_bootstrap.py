@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,15 @@ def test_a_new_database_is_as_that_of_the_local_target(bootstrap: ModuleType) ->
     ]  # fmt: skip
 
 
+def test_it_reads_variables_that_its_container_has_and_that_patroni_leaves_it() -> None:
+    read = set(re.findall(r'os\.environ\["(\w+)"\]', SCRIPT.read_text(encoding="utf-8")))
+    members = yaml.safe_load(SCRIPT.with_name("statefulset.yaml").read_text(encoding="utf-8"))
+    container = next(one for one in members["spec"]["template"]["spec"]["containers"] if one["name"] == "postgres")
+    assert read
+    # Patroni takes those that begin with PATRONI_ out of its environment before it calls anything.
+    assert read <= {one["name"] for one in container["env"] if not one["name"].startswith("PATRONI_")}
+
+
 @pytest.fixture
 def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Programs that write down how they were called, and that end as files say."""
@@ -98,7 +108,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program.chmod(0o755)
     (tmp_path / "status").write_text("0")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setenv("PATRONI_SUPERUSER_PASSWORD", "secret")
+    monkeypatch.setenv("SUPERUSER_PASSWORD", "secret")
     return tmp_path
 
 

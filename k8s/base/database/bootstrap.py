@@ -66,7 +66,7 @@ def restore(datadir: str, repository: int) -> None:
 def initialise(datadir: str, patroni: dict[str, Any]) -> None:
     """Make a new database. Raises subprocess.CalledProcessError."""
     with tempfile.NamedTemporaryFile("w") as password:
-        password.write(os.environ["PATRONI_SUPERUSER_PASSWORD"])
+        password.write(os.environ["SUPERUSER_PASSWORD"])
         password.flush()
         _run(["initdb", f"--pgdata={datadir}", *options(patroni), f"--pwfile={password.name}"])
 
