@@ -57,7 +57,9 @@ class NodeRecovery(Drill):
         there = context.target.replicas()
         victims = [item.identity for item in there if item.name in node.replicas]
         context.note(node=node.name, victims=victims, others=node.others, replicas=len(there))
-        return super().inject(context)
+        said = super().inject(context)
+        context.note(replicas=replicas.wanted(context))
+        return said
 
     def variables(self, context: Context) -> dict[str, str]:
         """The node."""

@@ -38,7 +38,9 @@ class PodRecovery(Drill):
             victims=[victim.identity for victim in victims], names=[victim.name for victim in victims],
             replicas=len(context.target.replicas()),
         )  # fmt: skip
-        return super().inject(context)
+        said = super().inject(context)
+        context.note(replicas=replicas.wanted(context))
+        return said
 
     def victims(self, context: Context) -> list[Replica]:
         """Whom it hits: the replica of the options."""

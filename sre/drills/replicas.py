@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sre.drills.base import Case, Context
 from sre.drills.lifecycle import require_load
-from sre.errors import StepFailed
+from sre.errors import CannotRun, StepFailed
 from sre.judges.availability import none_failed
 from sre.judges.ruling import doubt
 from sre.measure.recovery import Observation, full_service, impact
 from sre.promises import promise
 from sre.readings import Replica
+from sre.targets.base import Capability
 from sre.units import Unit, show
 from sre.verdict import Verdict
 
@@ -32,6 +34,14 @@ def named(context: Context, name: str) -> Replica:
     if found is None:
         raise StepFailed(f"replica {name!r} does not exist; there are {', '.join(r.name for r in replicas)}")
     return found
+
+
+def wanted(context: Context) -> int:
+    """How many full service needs: fact `replicas`, or what an autoscaler made of it under the load until the fault."""
+    if Capability.SCALING in context.target.capabilities:
+        with suppress(CannotRun):
+            return context.target.scale().wanted
+    return int(context.facts["replicas"])
 
 
 def prove_gone(context: Context, victims: Collection[str], what: str) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 VARIABLE = "SRE_LOAD"
 ANSWER_SECONDS = 10.0  # a user who waited this long has left
 NEXT = ".next"
+NICENESS = -10  # where this account may: users elsewhere do not wait for the processors of this machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

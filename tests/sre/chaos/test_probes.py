@@ -9,11 +9,14 @@ from tests.sre.cluster import ClusterTarget
 
 
 @pytest.mark.usefixtures("bound")
-def test_replicas_that_do_not_answer_are_counted(target: MemoryTarget) -> None:
+def test_replicas_that_do_not_answer_are_counted_and_those_that_are_starting_waited_for(target: MemoryTarget) -> None:
     assert probes.replicas_not_ready() == 0
-    target.pause("serving-1")
     target.kill("serving-2")
-    assert probes.replicas_not_ready() == 2
+    began = target.clock.now()
+    assert probes.replicas_not_ready() == 0
+    assert 0 < target.clock.now() - began < probes.STEADY_WITHIN_S
+    target.pause("serving-1")
+    assert probes.replicas_not_ready() == 1
 
 
 @pytest.mark.usefixtures("bound")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sre.load.job import NICENESS
 from sre.load.schedule import arrivals
 from sre.measure import samples
 from sre.measure.samples import Failure
 from sre.readings import LoadPlan
 from sre.targets.base import Load
 
+CAP_SYS_NICE = 23  # of capability.h
 Launch = Callable[..., Load]
 PLAN = LoadPlan(rate=200.0, seconds=2.0, seed=7)
 
@@ -43,6 +46,16 @@ def test_each_planned_arrival_leaves_one_record(server: Any, launch: Launch, fol
     assert load.progress() == f"{len(expected):,} requests, 0 failed"
     assert set(answers.seen) == {("key-of-the-load-tests", "image/jpeg", 900), ("key-of-the-load-tests", "image/png", 1200)}
     assert "key-of-the-load-tests" not in "".join(path.read_text(errors="replace") for path in folder.iterdir())
+
+
+def test_the_generator_goes_first_where_it_may(server: Any, launch: Launch) -> None:
+    _, port = server
+    launch(port, PLAN)
+    main = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    (generator,) = [int(one) for one in main if b"locust" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    rights = int(re.findall(r"^CapEff:\s+(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)[0], 16)
+    wanted = NICENESS if rights >> CAP_SYS_NICE & 1 else os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, generator) == wanted
 
 
 def test_a_stall_counts_for_everyone_who_planned_to_come_in_it(server: Any, launch: Launch, folder: Path) -> None:
