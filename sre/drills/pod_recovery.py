@@ -16,6 +16,8 @@ from sre.verdict import Verdict
 
 # Twice the bound and the hold: long enough to say by how much the promise was missed.
 WATCH_S = 2 * 30.0 + replicas.HELD_S
+# More than must be sent, for arrivals are random.
+SAMPLES = 1.1
 
 
 class PodRecovery(Drill):
@@ -59,8 +61,12 @@ class PodRecovery(Drill):
         return f"process {', '.join(victim.partition('@')[0] for victim in victims)} is gone"
 
     def recover(self, context: Context) -> str:
-        """Look at the replicas until all are ready and have stayed so."""
-        return replicas.watch(context, context.facts["victims"], WATCH_S)
+        """Look until all replicas are ready and have stayed so, and users have sent as many requests as decide something."""
+        said = replicas.watch(context, context.facts["victims"], WATCH_S)
+        if promise("availability").id in self.promises:
+            enough = SAMPLES * promise("availability").least / self.plan(context.options).rate
+            context.target.clock.sleep(max(0.0, context.facts["load_from"] + enough - context.target.clock.wall()))
+        return said
 
     def judge(self, case: Case) -> Judgement:
         """Time to full service from the looks, availability from the users' samples."""

@@ -12,6 +12,7 @@ from sre.drills import run
 from sre.drills.base import EXPERIMENTS, Options
 from sre.drills.pod_recovery import PodDeleted, PodEvicted, PodRecovery, ZoneKilled
 from sre.errors import ExitCode
+from sre.promises import promise
 from sre.targets.memory import Behaviour
 from sre.verdict import Outcome
 
@@ -74,6 +75,14 @@ def test_every_replica_of_the_zone_is_killed_and_no_other(run_drills: RunDrills)
     assert [replica.restarts for replica in ran.target.replicas()] == [1, 0, 1]
     assert ran.verdict("pod-recovery").outcome is Outcome.KEPT
     assert run.verify(ran.folder, ran.key) == []
+
+
+def test_few_users_are_watched_until_they_decide_something(run_drills: RunDrills) -> None:
+    ran = run_drills(PodRecovery(), options=Options(rate=100.0))
+    assert ran.record.exit_code == ExitCode.KEPT
+    verdict = ran.verdict("availability")
+    assert verdict.outcome is Outcome.KEPT
+    assert verdict.n >= promise("availability").least
 
 
 @pytest.mark.parametrize(
