@@ -35,10 +35,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kill", range(metafunc.config.getoption("--kills")))
 
 
+# What coverage tells the processes that a measured one begins.
+MEASURED = "COVERAGE_PROCESS_"
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = ("ML_", "MLFLOW_", "SRE_")
+    if request.node.get_closest_marker("local"):
+        # Coverage would slow what is drilled, and who drills it.
+        foreign += (MEASURED,)
     for name in os.environ:
-        if name.startswith(("ML_", "MLFLOW_", "SRE_")) and name != "SRE_TOOLS":
+        if name.startswith(foreign) and name != "SRE_TOOLS":
             monkeypatch.delenv(name)
 
 
@@ -89,6 +97,9 @@ def system(programs: Path) -> Iterator[LocalTarget]:
     """One whole local system with three replicas; tests that change it put it back."""
     with _open_folder() as folder:
         home = folder / "home"
-        begun, _ = target.up(home, programs)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith(MEASURED)]:
+                patch.delenv(name)
+            begun, _ = target.up(home, programs)
         yield begun
         target.down(home, purge=True)

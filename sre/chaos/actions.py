@@ -7,7 +7,7 @@ from sre.errors import UsageError
 from sre.faults.base import Fault
 from sre.faults.database import named
 from sre.faults.node import lost
-from sre.faults.process import REMOVALS, KillReplicas, PauseReplica, RemovePod, RollOut
+from sre.faults.process import REMOVALS, KillReplicas, PauseReplicas, RemovePod, RollOut
 from sre.targets.base import Removal, Target
 
 __all__ = ["break_database", "kill_replica", "lose_node", "pause_replica", "remove_pod", "roll_replicas", "undo_all"]
@@ -21,8 +21,10 @@ def kill_replica(replica: str) -> dict[str, str | float]:
 
 
 def pause_replica(replica: str) -> dict[str, str | float]:
-    """Freeze a serving replica: it accepts connections and answers nothing."""
-    return _inject(PauseReplica(_target_of(replica), replica))
+    """Freeze a serving replica, or several with commas between: each accepts connections and answers nothing."""
+    replicas = tuple(replica.split(","))
+    targets = [_target_of(one) for one in replicas]
+    return _inject(PauseReplicas(targets[0], replicas))
 
 
 def remove_pod(replica: str, how: Removal) -> dict[str, str | float]:

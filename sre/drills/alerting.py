@@ -1,10 +1,10 @@
-"""`alerting`: a replica freezes; its alert must fire in Alertmanager, name its runbook, and resolve after the repair."""
+"""`alerting`: replicas freeze; the alert must fire in Alertmanager, name its runbook, and resolve after the repair."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from sre.drills import loaded
+from sre.drills import loaded, replicas
 from sre.drills.base import Case, Context, Drill, Judgement, Options
 from sre.drills.lifecycle import require_load
 from sre.errors import StepFailed
@@ -21,7 +21,7 @@ EFFECT_WITHIN_S = 10.0
 
 
 class Alerting(Drill):
-    """SIGSTOP of one replica: no process ended, so only monitoring can notice."""
+    """SIGSTOP of one replica, and of as many as an autoscaler has added: no process ended, so only monitoring can notice."""
 
     name = "alerting"
     summary = "a frozen replica raises its alert, and the alert resolves"
@@ -39,16 +39,28 @@ class Alerting(Drill):
         context.until(lambda: self._silent(context), within=WATCH_S, what=f"{ALERT} to be silent beforehand", every=1.0)
         return f"{seen}, {ALERT} is silent"
 
+    def inject(self, context: Context) -> str:
+        """Choose as many that fewer answer than there must be, and run the experiment."""
+        named = replicas.named(context, context.options.replica).name
+        others = [one.name for one in context.target.replicas() if one.name != named]
+        context.note(names=[named, *others[: replicas.spare(context)]])
+        return super().inject(context)
+
+    def variables(self, context: Context) -> dict[str, str]:
+        """All of them."""
+        return {"replica": ",".join(context.facts["names"])}
+
     def prove_injected(self, context: Context) -> str:
-        """The replica does not answer its readiness check."""
-        name = context.options.replica
+        """None of them answers its readiness check."""
+        names = context.facts["names"]
 
         def frozen() -> tuple[bool | None, str]:
             ready = {item.name: item.ready for item in context.target.replicas()}
-            return (None if ready.get(name, True) else True), f"{name} still answers"
+            answering = [name for name in names if ready.get(name, True)]
+            return (None if answering else True), f"{' and '.join(answering)} still answers"
 
-        context.effect(frozen, within=EFFECT_WITHIN_S, what=f"{name} to stop answering")
-        return f"{name} does not answer"
+        context.effect(frozen, within=EFFECT_WITHIN_S, what=f"{' and '.join(names)} to stop answering")
+        return f"no answer from {' and '.join(names)}"
 
     def recover(self, context: Context) -> str:
         """Wait for the alert, repair, and wait until it is gone."""

@@ -44,6 +44,14 @@ def wanted(context: Context) -> int:
     return int(context.facts["replicas"])
 
 
+def spare(context: Context) -> int:
+    """How many more there are than there must be; none where nothing scales."""
+    if Capability.SCALING in context.target.capabilities:
+        with suppress(CannotRun):
+            return max(0, len(context.target.replicas()) - context.target.scale().least)
+    return 0
+
+
 def prove_gone(context: Context, victims: Collection[str], what: str) -> str:
     """None of these replicas answers any more.
 

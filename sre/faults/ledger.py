@@ -29,12 +29,13 @@ ASK_AGAIN_S = 15.0
 
 
 def _resume(target: Target, arguments: Mapping[str, str]) -> None:
-    replica = arguments["replica"]
-    current = next((item for item in target.replicas() if item.name == replica), None)
-    # Without a process there is nothing frozen; the platform brings the replica back by itself.
-    if current is not None and current.identity:
-        target.resume(replica)
-    _await_ready(target, arguments)
+    names = arguments["replica"].split(",")
+    for current in target.replicas():
+        # Without a process there is nothing frozen; the platform brings the replica back by itself.
+        if current.name in names and current.identity:
+            target.resume(current.name)
+    for name in names:
+        _await_ready(target, {"replica": name})
 
 
 def _await_ready(target: Target, arguments: Mapping[str, str]) -> None:

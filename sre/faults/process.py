@@ -36,25 +36,26 @@ class KillReplicas:
 
 
 @dataclass(frozen=True, slots=True)
-class PauseReplica:
-    """Freeze a replica: connections are accepted and nothing is answered, the failure that a crash check does not see."""
+class PauseReplicas:
+    """Freeze replicas: connections are accepted and nothing is answered, the failure that a crash check does not see."""
 
     target: Target
-    replica: str
+    replicas: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"SIGSTOP {self.replica}"
+        return f"SIGSTOP {' and '.join(self.replicas)}"
 
     @property
     def undo(self) -> Undo:
-        """Let it run again."""
-        return Undo("resume", {"replica": self.replica}, f"resume {self.replica}")
+        """Let them run again."""
+        return Undo("resume", {"replica": ",".join(self.replicas)}, f"resume {' and '.join(self.replicas)}")
 
     def inject(self) -> None:
-        """Freeze it."""
-        self.target.pause(self.replica)
+        """Freeze them."""
+        for replica in self.replicas:
+            self.target.pause(replica)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class Behaviour:
         node_noticed_s: until what was on a lost node begins elsewhere, s.
         node_carries: what else runs on the first node, as `namespace/pod`.
         zones: of the nodes, in turn.
+        least: replicas that there must be; the alert is of fewer.
         scale_to: replicas that the autoscaler wants under load.
         scale_up_s, scale_down_s: until it wants one more or one less, s.
         scaled_ready: False: those that it adds never get ready.
@@ -131,6 +132,7 @@ class Behaviour:
     node_noticed_s: float = 50.0
     node_carries: tuple[str, ...] = ()
     zones: tuple[str, ...] = ("a", "b", "a")
+    least: int = 3
     scale_to: int = 5
     scale_up_s: float = 30.0
     scale_down_s: float = 300.0
@@ -270,12 +272,12 @@ class MemoryTarget:
 
     def scale(self) -> Scale:
         """As if each load were of the size that wants `scale_to` replicas; those that it adds serve nobody."""
-        least, now = len(self._replicas), self.clock.now()
+        there, now = len(self._replicas), self.clock.now()
         began, ended = self._load.span if self._load else (now, now)
-        grown = min(self.behaviour.scale_to - least, int((min(now, ended) - began) / self.behaviour.scale_up_s))
+        grown = min(self.behaviour.scale_to - there, int((min(now, ended) - began) / self.behaviour.scale_up_s))
         shrunk = int(max(0.0, now - ended) / self.behaviour.scale_down_s)
-        wanted = least + max(0, grown - shrunk)
-        return Scale(wanted, wanted if self.behaviour.scaled_ready else least, least, MOST)
+        wanted = there + max(0, grown - shrunk)
+        return Scale(wanted, wanted if self.behaviour.scaled_ready else there, min(self.behaviour.least, there), MOST)
 
     def answers(self, traffic: Traffic) -> Answers:
         """What becomes of requests if nothing else is changed."""
@@ -334,14 +336,14 @@ class MemoryTarget:
         )  # fmt: skip
 
     def alerts(self) -> tuple[Alert, ...] | None:
-        """The alert of a missing replica, as the rule would make it fire and resolve."""
+        """The alert of missing replicas, as the rule would make it fire and resolve."""
         if not self.behaviour.alertmanager:
             return None
         now, shift = self.clock.now(), self.clock.wall() - self.clock.now()
         delay = self.behaviour.scrape_s + EVALUATION_S
         if not self.behaviour.prometheus:
             return ()
-        for begin, end in outages(self._replicas):
+        for begin, end in outages(self._replicas, max(1, len(self._replicas) - self.behaviour.least + 1)):
             fired = begin + delay + self.behaviour.alert_for_s
             resolved = end + delay if self.behaviour.alert_resolves else math.inf
             if end - begin >= self.behaviour.alert_for_s and fired <= now < resolved:

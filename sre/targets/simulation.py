@@ -172,15 +172,18 @@ def answers(
     return Answers(traffic.sent, np.where(np.isnan(done), at, done), status, by)
 
 
-def outages(replicas: Sequence[SimulatedReplica]) -> list[tuple[float, float]]:
-    """Spans in which at least one replica does not answer a scrape, in order; the last may have no end."""
-    merged: list[tuple[float, float]] = []
-    for begin, end in sorted(span for replica in replicas for span in replica.absences()):
-        if merged and begin <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(merged[-1][1], end)
-        else:
-            merged.append((begin, end))
-    return merged
+def outages(replicas: Sequence[SimulatedReplica], missing: int = 1) -> list[tuple[float, float]]:
+    """Spans in which at least so many replicas do not answer a scrape, in order; the last may have no end."""
+    steps = [step for replica in replicas for begin, end in replica.absences() for step in ((begin, -1), (end, 1))]
+    found, out, since = list[tuple[float, float]](), 0, math.nan
+    # At one moment who goes is before who comes: two absences side by side are one.
+    for at, step in sorted(steps):
+        out -= step
+        if out == missing and step < 0:
+            since = at
+        elif out == missing - 1 and step > 0:
+            found.append((since, at))
+    return found
 
 
 def scraped(replica: SimulatedReplica, times: Floats, done: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:

@@ -13,6 +13,7 @@ import pytest
 from sre.config import PROJECT
 from sre.errors import ExitCode
 from sre.promises import PROMISES
+from tests.conftest import MEASURED
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -27,7 +28,7 @@ def surroundings(programs: Path, open_module_folder: Path) -> Iterator[dict[str,
     folder = open_module_folder
     own = {"SRE_HOME": str(folder / ".sre"), "SRE_EVIDENCE": str(folder / "evidence"), "SRE_TOOLS": str(programs)}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(MEASURED)}
     environment = {**kept, **own, "PATH": path, "NO_COLOR": "1"}
     yield environment
     subprocess.run(["sre", "down", "--purge"], env=environment, check=True, capture_output=True, timeout=120)

@@ -36,6 +36,14 @@ def test_an_alert_that_fires_and_resolves_keeps_both_promises(run_drills: RunDri
     assert run.verify(ran.folder, ran.key) == []
 
 
+def test_replicas_that_an_autoscaler_has_added_freeze_too(run_drills: RunDrills) -> None:
+    ran = run_drills(Alerting(), behaviour=Behaviour(replicas=5))
+    assert ran.record.exit_code == ExitCode.KEPT
+    assert ran.drill.fault is not None
+    assert ran.drill.fault.name == "SIGSTOP serving-2 and serving-1 and serving-3"
+    assert all(replica.ready for replica in ran.target.replicas())
+
+
 def test_the_load_outlasts_both_watches() -> None:
     assert Alerting().plan(Options()) == LoadPlan(rate=50.0, seconds=480.0, seed=1)
 

@@ -49,4 +49,4 @@ def test_a_system_that_is_scaled_out_already_proves_nothing(run_drills: RunDrill
     run_drills(ScaleOut(), options=FEW, target=target)
     ran = run_drills(ScaleOut(), behaviour=Behaviour(replicas=20), options=FEW)
     assert ran.record.exit_code == ExitCode.CANNOT_RUN
-    assert "20 replicas are wanted, of 20 to 20" in ran.text
+    assert "20 replicas are wanted, of 3 to 20" in ran.text

@@ -13,7 +13,7 @@ import pytest
 from sre.errors import EvidenceDamaged, StepFailed, UndoIncomplete
 from sre.faults.base import Undo
 from sre.faults.ledger import LEDGER_NAME, Entry, Ledger
-from sre.faults.process import KillReplicas, PauseReplica
+from sre.faults.process import KillReplicas, PauseReplicas
 from sre.targets.local import processes, state
 from sre.targets.local.layout import Layout
 from sre.targets.local.target import LocalTarget
@@ -67,7 +67,7 @@ def test_another_process_reads_the_same_entries(ledger: Ledger, target: MemoryTa
 
 def test_what_is_pending_comes_newest_first_and_is_undone_in_that_order(ledger: Ledger, target: MemoryTarget) -> None:
     for replica in ("serving-1", "serving-2", "serving-3"):
-        fault = PauseReplica(target, replica)
+        fault = PauseReplicas(target, (replica,))
         ledger.plan(fault.undo)
         fault.inject()
     assert [entry.number for entry in ledger.pending()] == [3, 2, 1]
@@ -154,7 +154,11 @@ def test_a_damaged_ledger_is_not_guessed_at(ledger: Ledger, target: MemoryTarget
 
 def test_an_undo_that_fails_does_not_stop_the_others(ledger: Ledger) -> None:
     target = MemoryTarget(Behaviour(startup_s=math.inf))
-    for fault in (PauseReplica(target, "serving-1"), KillReplicas(target, ("serving-2",)), PauseReplica(target, "serving-3")):
+    for fault in (
+        PauseReplicas(target, ("serving-1",)),
+        KillReplicas(target, ("serving-2",)),
+        PauseReplicas(target, ("serving-3",)),
+    ):
         ledger.plan(fault.undo)
         fault.inject()
     with pytest.raises(UndoIncomplete, match=r"^still changed: wait until serving-2 is ready again: serving-2 was not ready"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from sre.faults.base import Fault, Undo
 from sre.faults.ledger import ACTIONS
-from sre.faults.process import KillReplicas, PauseReplica, RemovePod, RollOut
+from sre.faults.process import KillReplicas, PauseReplicas, RemovePod, RollOut
 from sre.targets.memory import MemoryTarget
 
 
@@ -36,7 +36,7 @@ def test_a_pod_that_is_removed_says_how() -> None:
 
 def test_a_pause_says_what_it_does_and_how_it_ends() -> None:
     target = MemoryTarget()
-    fault: Fault = PauseReplica(target, "serving-2")
+    fault: Fault = PauseReplicas(target, ("serving-2",))
     assert fault.name == "SIGSTOP serving-2"
     assert fault.undo == Undo("resume", {"replica": "serving-2"}, "resume serving-2")
     assert target.replicas()[1].ready
@@ -48,7 +48,7 @@ def test_every_undo_is_one_that_the_ledger_knows() -> None:
     target = MemoryTarget()
     faults: tuple[Fault, ...] = (
         KillReplicas(target, ("serving-1",)), KillReplicas(target, ("serving-1", "serving-2")),
-        RemovePod(target, "serving-1", "delete"), PauseReplica(target, "serving-1"), RollOut(target),
+        RemovePod(target, "serving-1", "delete"), PauseReplicas(target, ("serving-1",)), RollOut(target),
     )  # fmt: skip
     for fault in faults:
         assert fault.undo.action in ACTIONS

@@ -122,6 +122,7 @@ def test_outages_are_the_spans_without_some_replica() -> None:
     lost = replica(Process(4, 0.0, 0.0, died=20.0))
     assert outages([frozen, replaced, lost]) == [(3.0, 8.0), (20.0, math.inf)]
     assert outages([replica(Process(1, 0.0, 0.0))]) == []
+    assert outages([frozen, replaced, lost], 2) == [(5.0, 6.0)]
 
 
 def test_a_counter_begins_again_with_each_process_and_is_not_seen_while_frozen() -> None:
