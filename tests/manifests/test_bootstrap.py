@@ -16,6 +16,7 @@ import yaml
 
 from system import render
 from tests.manifests.generated import K8S
+from tests.system.database.test_templates import VALUES
 
 SCRIPT = K8S / "base" / "database" / "bootstrap.py"
 # Each as version 2.45 printed it, where a test says how.
@@ -87,6 +88,14 @@ def test_a_new_database_is_as_that_of_the_local_target(bootstrap: ModuleType) ->
     assert bootstrap.options(here) == [
         "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--data-checksums", "--username=postgres",
     ]  # fmt: skip
+
+
+def test_wal_is_archived_by_the_same_command_as_on_the_local_target() -> None:
+    here = yaml.safe_load(SCRIPT.with_name("patroni.yml").read_text(encoding="utf-8"))
+    local = yaml.safe_load(render.render("patroni.yml", VALUES))
+    commands = [settings["postgresql"]["parameters"]["archive_command"] for settings in (here, local)]
+    places = f"({VALUES['programs']}/|/usr/bin/| --config=\\S+)"
+    assert len({re.sub(places, "", command) for command in commands}) == 1
 
 
 def test_it_reads_variables_that_its_container_has_and_that_patroni_leaves_it() -> None:

@@ -15,6 +15,8 @@ CONTAINER = "pgbackrest"
 OUTSIDE = 2
 ASK_WITHIN_S = 60.0
 BACKUP_WITHIN_S = 3600.0
+# More than `archive-timeout` of pgbackrest.conf.
+CHECK_WITHIN_S = 120.0
 _PRIMARY = f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app.kubernetes.io%2Fname%3Dpostgres%2Crole%3Dprimary"
 _INFO = "pgbackrest --stanza=ml --log-level-console=off --output=json info 2>/dev/null"
 _SYSTEM = "LC_ALL=C pg_controldata -D /var/lib/postgresql/data | sed -n 's/^Database system identifier: *//p'"
@@ -103,6 +105,15 @@ def primary(api: Api) -> str:
     if len(pods) != 1:
         raise StepFailed(f"{len(pods)} members say that they are the primary; see `sre status --target kubernetes`")
     return str(pods[0]["metadata"]["name"])
+
+
+def check(api: Api, member: str) -> None:
+    """See that WAL written now arrives in every repository.
+
+    Raises:
+        StepFailed: it does not within pgBackRest's time, or cannot be asked; the message holds its words.
+    """
+    _run(api, member, "pgbackrest --stanza=ml --log-level-console=warn check 2>&1", within_s=CHECK_WITHIN_S)
 
 
 def back_up(api: Api, repository: int) -> str:

@@ -106,8 +106,9 @@ class KubernetesSite:
             return store.contents()
 
     def archive(self) -> str:
-        """In the second repository."""
+        """In the second repository, once WAL arrives in both: what is written after a backup must come back too."""
         member = pgbackrest.primary(self._api)
+        pgbackrest.check(self._api, member)
         there = [one for one in pgbackrest.held(pgbackrest.ask(self._api, member)) if one.repository == pgbackrest.OUTSIDE]
         return there[-1].label if there else pgbackrest.back_up(self._api, pgbackrest.OUTSIDE)
 

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,6 +136,14 @@ class Server:
         subprocess.run(
             [self.postgres.companion(program), *arguments], user=ACCOUNT, group=group, extra_groups=[] if ACCOUNT else None,
             cwd="/", env={**os.environ, **self.postgres.environment}, check=True, timeout=60, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def shell(self, command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """What the server does with its archive_command."""
+        group = pwd.getpwnam(ACCOUNT).pw_gid if ACCOUNT else None
+        return subprocess.run(
+            ["sh", "-c", command], user=ACCOUNT, group=group, extra_groups=[] if ACCOUNT else None, cwd=self.data,
+            env={**os.environ, **environment}, check=False, timeout=60, capture_output=True, text=True,
         )  # fmt: skip
 
     def start(self, *options: str) -> None:

@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sre.dr.pgbackrest import Stanza, choose
 from sre.dr.pgbackrest_records import Damage, number, segment
 from sre.dr.recovery import IMMEDIATE, LATEST, Target, wait_for_target
 from sre.errors import StepFailed, UsageError
-from tests.sre.dr.conftest import ACCOUNT, Origin, Point
+from system import render
+from tests.sre.dr.conftest import ACCOUNT, Origin, Point, own
 from tests.sre.dr.test_pgbackrest_records import INFO
 from tests.studies.corruption.changes import cut, empty, flip
+from tests.system.database.test_templates import VALUES
 
 pytestmark = pytest.mark.local
 
@@ -293,6 +296,29 @@ def test_a_backup_cut_off_by_sigkill_never_counts(origin: Origin, folder: Path, 
     (half,) = [item for item in stanza.verify() if item.what == "half-written backup"]
     assert (repository / "backup/ml" / half.name / "pg_data").is_dir()
     assert stanza.restore(folder / "data", LATEST) == origin.backups[1][-1]
+
+
+def test_two_versions_of_a_segment_are_an_error_only_on_the_timeline_of_the_server(
+    origin: Origin, copy: tuple[Stanza, Path], folder: Path
+) -> None:
+    stanza, _ = copy
+    values = VALUES | {"pgbackrest": str(stanza.program), "programs": str(origin.server.postgres.path.parent)}
+    told = yaml.safe_load(render.render("patroni.yml", values))["postgresql"]["parameters"]["archive_command"]
+    told = told.replace(f"{VALUES['member']['folder']}/pgbackrest.conf", str(stanza.config))
+    written = next((origin.server.data / "pg_wal").glob("0*[0-9A-F]")).read_bytes()
+
+    def push(name: str, content: bytes) -> int:
+        file = folder / name
+        file.write_bytes(content)
+        own(file)
+        command = told.replace("%p", str(file)).replace("%f", name)
+        return origin.server.shell(command, stanza.environment).returncode
+
+    # The server is on timeline 1, so 0 stands for one that it has left; the segment is one that nobody has archived.
+    for timeline, ends_with in (("00000000", 0), ("00000001", 1)):
+        name = f"{timeline}000000FF000000FE"
+        assert push(name, written) == push(name, written) == 0
+        assert push(name, written[:-1] + bytes([written[-1] ^ 1])) == ends_with
 
 
 def test_an_unreachable_server_is_told_for_each_repository(copy: tuple[Stanza, Path]) -> None:

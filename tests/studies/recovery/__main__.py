@@ -74,7 +74,8 @@ def main(
         while (count := max((len(one.measured) + one.undecided for one in done()), default=0)) < runs:
             narrator.change(f"run {count + 1} of {runs}")
             with session.running(settings, target) as (system, _):
-                freshen(system)
+                if Capability.NODES in kind.needs or any(replica.restarts for replica in system.replicas()):
+                    freshen(system)
             finished = session.on_running(
                 settings, target, [kind()], name=drill, options=replace(Options(), rate=rate), narrator=narrator
             )

@@ -208,6 +208,12 @@ def test_a_backup_outside_is_made_only_where_there_is_none(site: KubernetesSite,
     assert site.archive() == "new"
 
 
+def test_nothing_is_a_backup_while_wal_does_not_arrive(site: KubernetesSite, asked: Asked) -> None:
+    asked.answer = lambda _, script: (82, "WAL segment was not archived") if " check" in script else (0, info((2, "b")))
+    with pytest.raises(StepFailed, match=r"check` beside postgres-1 ended with 82: WAL segment was not archived"):
+        site.archive()
+
+
 def test_it_holds_what_is_there(site: KubernetesSite, served: Served) -> None:
     assert site.holds() == ""
     served.objects["/api/v1/namespaces/data"] = {}
