@@ -15,8 +15,8 @@ _REWRITTEN = re.compile(r"ml-backups/pgbackrest/.*\.info(\.copy)?")
 # Of a system that runs, things come and go during a backup; what is made by its own controllers changes after a restore.
 _PASSING = frozenset({"item-extra", "item-invented"})
 _STEADY = frozenset({"configmaps", "secrets", "serviceaccounts", "deployments.apps", "statefulsets.apps", "services"})
-
-_SCALED = "deployments.apps"
+# How many replicas there are is the autoscaler's choice again at once, and each cluster tells every namespace who signs for it.
+_OTHERWISE = re.compile(r"deployments\.apps/.*|configmaps/[^/]+/kube-root-ca\.crt")
 
 Digests = Mapping[str, str]
 
@@ -44,8 +44,7 @@ def restore(taken: Mapping[str, Any], brought: Mapping[str, Any], living: Digest
     yield from velero.restore(brought["restore"], brought["words"], taken["made"], brought["brought"], {})
     steady = {key: digest for key, digest in taken["archived"].items() if key.partition("/")[0] in _STEADY}
     for finding in velero.returned(steady, living, {}):
-        # How many replicas there are is the autoscaler's choice again at once.
-        if finding.rule == "item-not-restored" or (finding.rule not in _PASSING and finding.subject.partition("/")[0] != _SCALED):
+        if finding.rule == "item-not-restored" or (finding.rule not in _PASSING and not _OTHERWISE.fullmatch(finding.subject)):
             yield finding
 
 

@@ -104,6 +104,14 @@ def test_sabotage_is_found_and_named(rule: str, look: Iterable[Finding], words: 
     assert words in told(found)
 
 
+@pytest.mark.parametrize("key", ["deployments.apps/data/d", "configmaps/data/kube-root-ca.crt"])
+def test_what_the_new_cluster_decides_must_be_there_in_its_own_way(key: str) -> None:
+    archived = ITEMS | {key: "3"}
+    assert rules(rebuild.restore(taken(archived=archived), brought(), archived | {key: "other"})) == []
+    there = {one: digest for one, digest in archived.items() if one != key}
+    assert rules(rebuild.restore(taken(archived=archived), brought(), there)) == ["item-not-restored"]
+
+
 def test_what_changes_by_itself_is_no_damage() -> None:
     after = {**ITEMS, "deployments.apps/data/d": "8", "pods/data/new": "1"}
     assert rules(rebuild.restore(taken(), brought(), after)) == []
