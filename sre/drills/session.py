@@ -15,6 +15,9 @@ from sre.targets.base import Capability, Target
 from sre.targets.local import target
 from sre.targets.local.prepare import ANSWER_TIMEOUT_S, SCRAPE_INTERVAL_S
 
+# A cluster's nodes are other machines, or stand for them: its users do not wait for the processors of this one.
+USERS_NICENESS = -10
+
 TargetName = Literal["local", "kubernetes"]
 
 
@@ -41,7 +44,8 @@ def running(settings: Settings, where: TargetName) -> Iterator[tuple[Target, Wor
 
     on_cluster = kubernetes.attach(settings.home, settings.tools)
     with on_cluster.watched(settings.ingress, settings.ingress_ca) as endpoints:
-        yield on_cluster, World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
+        scrape_s, answer_s = float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S)
+        yield on_cluster, World(endpoints, scrape_s, answer_s, USERS_NICENESS)
 
 
 def on_running(  # noqa: PLR0913 - what the command line says

@@ -19,11 +19,13 @@ class World:
         endpoints: of the system.
         scrape_s: between two scrapes of a replica, s.
         resend_s: after which the ingress tries another replica, s.
+        niceness: of the load generator; see decision 4.
     """
 
     endpoints: Endpoints
     scrape_s: float
     resend_s: float
+    niceness: int = 0
 
     @property
     def settle_s(self) -> float:
@@ -32,7 +34,7 @@ class World:
 
     def start_load(self, plan: LoadPlan, folder: Path, key: str | None = None) -> Load:
         """Begin a Locust process."""
-        return worker.start(self.endpoints, plan, folder, self.endpoints.bodies, key=key)
+        return worker.start(self.endpoints, plan, folder, self.endpoints.bodies, key=key, niceness=self.niceness)
 
     def user_probe(self) -> tuple[int, str]:
         """Send the first of the images that users send."""

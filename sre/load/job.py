@@ -10,7 +10,6 @@ from typing import Self
 VARIABLE = "SRE_LOAD"
 ANSWER_SECONDS = 10.0  # a user who waited this long has left
 NEXT = ".next"
-NICENESS = -10  # where this account may: users elsewhere do not wait for the processors of this machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +25,7 @@ class Job:
             the generator takes it and deletes the file.
         parent: process id of the one that started it; the generator stops when it is gone.
         pin_cpu: the one CPU to run on, or None.
+        niceness: of the generator and its session, where this account may; 0 leaves both as they are.
     """
 
     rate: float
@@ -37,6 +37,7 @@ class Job:
     api_key_file: str
     parent: int
     pin_cpu: int | None
+    niceness: int
 
     def to_environment(self) -> dict[str, str]:
         """The variable to add to the generator's environment."""

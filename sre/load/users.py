@@ -31,7 +31,7 @@ from geventhttpclient.response import HTTPConnectionClosed
 from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 
-from sre.load.job import ANSWER_SECONDS, NEXT, NICENESS, Job
+from sre.load.job import ANSWER_SECONDS, NEXT, Job
 from sre.load.schedule import arrivals
 from sre.measure.samples import RECORDS_NAME, Failure, Recording, write_header
 
@@ -50,12 +50,12 @@ def _stop(**_: Any) -> None:
     _stopping.set()
 
 
-def _go_first() -> None:
-    # Only root may. Niceness counts among all processes, or where the kernel groups them, within a session; this one is our own.
+def _be_nice() -> None:
+    # Below 0 only root may. It counts among all processes or, where the kernel groups them, within a session: this one is ours.
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, 0, JOB.niceness)
     with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
+        Path("/proc/self/autogroup").write_text(str(JOB.niceness), encoding="ascii")
 
 
 def _requests_to_send() -> list[tuple[bytes, dict[str, str]]]:
@@ -129,7 +129,8 @@ class Visitors(FastHttpUser):
     def _walk(self, records: Records) -> None:
         if JOB.pin_cpu is not None:
             os.sched_setaffinity(0, {JOB.pin_cpu})
-        _go_first()
+        if JOB.niceness:
+            _be_nice()
         times = arrivals(JOB.rate, JOB.seconds, JOB.seed)
         requests = _requests_to_send()
         turns = cycle(requests)

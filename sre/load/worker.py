@@ -122,7 +122,14 @@ class LocustLoad:
 
 
 def start(  # noqa: PLR0913 - whom to ask, with what, when
-    endpoints: Endpoints, plan: LoadPlan, folder: Path, bodies: Path, *, pin_cpu: int | None = None, key: str | None = None
+    endpoints: Endpoints,
+    plan: LoadPlan,
+    folder: Path,
+    bodies: Path,
+    *,
+    pin_cpu: int | None = None,
+    key: str | None = None,
+    niceness: int = 0,
 ) -> Load:
     """Begin to send `plan` through the ingress; returns once the first request is due.
 
@@ -132,6 +139,7 @@ def start(  # noqa: PLR0913 - whom to ask, with what, when
         folder: gets `samples.bin`, `samples.json` and `generator.log`; made if missing, and must hold no recording yet.
         bodies: folder of .jpg and .png files to send in turn.
         pin_cpu: run the generator on this CPU only.
+        niceness: of the generator and its session, where this account may; 0 leaves both as they are.
         key: API key to show; that of the key file when None. Only then can the load be given another later.
 
     Raises:
@@ -146,7 +154,7 @@ def start(  # noqa: PLR0913 - whom to ask, with what, when
     job = Job(
         rate=plan.rate, seconds=plan.seconds, seed=plan.seed, folder=str(folder), bodies=str(bodies.resolve()),
         ca_file=str(endpoints.ca_file.resolve()), api_key_file=str(key_file),
-        parent=os.getpid(), pin_cpu=pin_cpu,
+        parent=os.getpid(), pin_cpu=pin_cpu, niceness=niceness,
     )  # fmt: skip
     users = Path(__file__).with_name("users.py")
     command = [

@@ -127,9 +127,9 @@ def launch(make_endpoints: Callable[..., Endpoints], folder: Path, bodies: Path)
     """Starts the generator against a port; what a failed test leaves running is ended."""
     loads: list[Load] = []
 
-    def start(port: int, plan: LoadPlan, ca_file: Path | None = None, pin_cpu: int | None = None, key: str | None = None) -> Load:
+    def start(port: int, plan: LoadPlan, ca_file: Path | None = None, **options: Any) -> Load:
         endpoints = make_endpoints(port) if ca_file is None else make_endpoints(port, ca_file)
-        loads.append(worker.start(endpoints, plan, folder, bodies, pin_cpu=pin_cpu, key=key))
+        loads.append(worker.start(endpoints, plan, folder, bodies, **options))
         return loads[-1]
 
     yield start

@@ -9,7 +9,7 @@ from sre.load.job import VARIABLE, Job
 
 JOB = Job(
     rate=1000.0, seconds=60.0, seed=1, folder="/run", bodies="/bodies", ca_file="/ca", api_key_file="/key",
-    parent=17, pin_cpu=None,
+    parent=17, pin_cpu=None, niceness=-10,
 )  # fmt: skip
 
 

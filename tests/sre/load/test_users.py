@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sre.load.job import NICENESS
 from sre.load.schedule import arrivals
 from sre.measure import samples
 from sre.measure.samples import Failure
@@ -50,11 +49,11 @@ def test_each_planned_arrival_leaves_one_record(server: Any, launch: Launch, fol
 
 def test_the_generator_goes_first_where_it_may(server: Any, launch: Launch) -> None:
     _, port = server
-    launch(port, PLAN)
+    launch(port, PLAN, niceness=-10)
     main = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     (generator,) = [int(one) for one in main if b"locust" in Path(f"/proc/{one}/cmdline").read_bytes()]
     rights = int(re.findall(r"^CapEff:\s+(\w+)$", Path("/proc/self/status").read_text(), re.MULTILINE)[0], 16)
-    wanted = NICENESS if rights >> CAP_SYS_NICE & 1 else os.getpriority(os.PRIO_PROCESS, 0)
+    wanted = -10 if rights >> CAP_SYS_NICE & 1 else os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpriority(os.PRIO_PROCESS, generator) == wanted
 
 
