@@ -41,7 +41,7 @@ MEASURED = "COVERAGE_PROCESS_"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = ("ML_", "MLFLOW_", "SRE_")
+    foreign: tuple[str, ...] = ("ML_", "MLFLOW_", "SRE_")
     if request.node.get_closest_marker("local"):
         # Coverage would slow what is drilled, and who drills it.
         foreign += (MEASURED,)
