@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -113,6 +115,14 @@ def test_a_cluster_that_does_not_answer_is_named(sre: Run, production: dict[str,
     assert "kubectl" in done.stderr
 
 
+class _HoldsNothing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
 def test_velero_goes_to_a_cluster_before_the_overlay_where_a_store_is_set(
     sre: Run, production: dict[str, str], tmp_path: Path
 ) -> None:
@@ -122,7 +132,18 @@ def test_velero_goes_to_a_cluster_before_the_overlay_where_a_store_is_set(
     done = sre(*asked, **around)
     assert (done.returncode, "velero-credentials does not exist; see SRE_VELERO_CREDENTIALS" in done.stderr) == (2, True)
     (tmp_path / "keys").touch()
-    done = sre(*asked, **around, SRE_VELERO_CREDENTIALS=str(tmp_path / "keys"))
+    with HTTPServer(("127.0.0.1", 0), _HoldsNothing) as server:
+        kubeconfig = Path(production["SRE_KUBECONFIG"])
+        kubeconfig.write_text(kubeconfig.read_text().replace("127.0.0.1:1", f"127.0.0.1:{server.server_port}"))
+
+        def say_once_that_nobody_has_a_velero_there() -> None:
+            server.handle_request()
+            server.server_close()
+
+        answering = Thread(target=say_once_that_nobody_has_a_velero_there)
+        answering.start()
+        done = sre(*asked, **around, SRE_VELERO_CREDENTIALS=str(tmp_path / "keys"))
+        answering.join(10)
     assert (done.returncode, "cluster eu-prod did not answer" in done.stderr) == (4, True)
     assert "install" in programs.calls("velero")[0]
     assert [call.split()[1] for call in programs.calls("kubectl")] == ["apply", "apply", "kustomize", "apply"]
