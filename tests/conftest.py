@@ -41,13 +41,16 @@ MEASURED = "COVERAGE_PROCESS_"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign: tuple[str, ...] = ("ML_", "MLFLOW_", "SRE_")
+    _forget(monkeypatch, "ML_", "MLFLOW_", "SRE_")
     if request.node.get_closest_marker("local"):
         # Coverage would slow what is drilled, and who drills it.
-        foreign += (MEASURED,)
+        _forget(monkeypatch, MEASURED)
+
+
+def _forget(patch: pytest.MonkeyPatch, *prefixes: str) -> None:
     for name in os.environ:
-        if name.startswith(foreign) and name != "SRE_TOOLS":
-            monkeypatch.delenv(name)
+        if name.startswith(prefixes) and name != "SRE_TOOLS":
+            patch.delenv(name)
 
 
 @contextmanager
@@ -98,8 +101,7 @@ def system(programs: Path) -> Iterator[LocalTarget]:
     with _open_folder() as folder:
         home = folder / "home"
         with pytest.MonkeyPatch.context() as patch:
-            for name in [name for name in os.environ if name.startswith(MEASURED)]:
-                patch.delenv(name)
+            _forget(patch, MEASURED)
             begun, _ = target.up(home, programs)
         yield begun
         target.down(home, purge=True)

@@ -13,10 +13,7 @@ from sre.errors import SreError
 from sre.targets.certificates import Authority
 from sre.targets.kubernetes import velero, velero_install
 from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.kubectl import Kubectl
-from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.velero import KubernetesVolumes
-from sre.targets.kubernetes.velero_program import VeleroProgram
 from tests import minio_server
 from tests.cluster import Cluster, find_program
 
@@ -34,9 +31,7 @@ def velero_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
         if not there.trouble():
             yield there
             return
-    programs = tools, str(cluster.kubeconfig), api.context
-    folder = tmp_path_factory.mktemp("velero")
-    program, kubectl, authority = VeleroProgram(*programs), Kubectl(*programs), Authority()
+    folder, authority = tmp_path_factory.mktemp("velero"), Authority()
     with minio_server.serve(folder, authority, _reached_by_nodes(cluster)) as server:
         keys = {"aws_access_key_id": server.user, "aws_secret_access_key": server.password}
         url = f"https://{server.address}"
@@ -44,11 +39,10 @@ def velero_on_cluster(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
         (folder / "keys").write_text("\n".join(["[default]", *(f"{name} = {value}" for name, value in keys.items()), ""]))
         store = velero_install.Store(url, BUCKET, folder / "keys", folder / "ca.pem")
         try:
-            velero_install.install(program, kubectl, api, store, lambda _: None)
+            velero_install.install(tools, str(cluster.kubeconfig), api, store, lambda _: None)
             yield velero.of(api, tools, str(cluster.kubeconfig))
         finally:
-            where = Place(folder, str(cluster.kubeconfig), api.context, "dev")
-            velero_install.uninstall(where, tools, api, lambda _: None)
+            velero_install.uninstall(tools, str(cluster.kubeconfig), api, lambda _: None)
 
 
 def _reached_by_nodes(cluster: Cluster) -> str:

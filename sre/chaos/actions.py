@@ -16,15 +16,13 @@ __all__ = ["break_database", "kill_replica", "lose_node", "pause_replica", "remo
 def kill_replica(replica: str) -> dict[str, str | float]:
     """SIGKILL a serving replica, for example `serving-2`; several with commas between."""
     replicas = tuple(replica.split(","))
-    targets = [_target_of(one) for one in replicas]
-    return _inject(KillReplicas(targets[0], replicas))
+    return _inject(KillReplicas(_target_of(*replicas), replicas))
 
 
 def pause_replica(replica: str) -> dict[str, str | float]:
     """Freeze a serving replica, or several with commas between: each accepts connections and answers nothing."""
     replicas = tuple(replica.split(","))
-    targets = [_target_of(one) for one in replicas]
-    return _inject(PauseReplicas(targets[0], replicas))
+    return _inject(PauseReplicas(_target_of(*replicas), replicas))
 
 
 def remove_pod(replica: str, how: Removal) -> dict[str, str | float]:
@@ -73,12 +71,13 @@ def undo_all() -> list[str]:
     return ledger.replay(target)
 
 
-def _target_of(replica: str) -> Target:
-    """The target that holds it. The undo of a replica that nobody knows could never succeed, so none may be planned."""
+def _target_of(*replicas: str) -> Target:
+    """The target that holds them. The undo of a replica that nobody knows could never succeed, so none may be planned."""
     target, _ = current()
     names = [item.name for item in target.replicas()]
-    if replica not in names:
-        raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(names) or 'none'}")
+    for replica in replicas:
+        if replica not in names:
+            raise UsageError(f"replica {replica!r} does not exist; there are {', '.join(names) or 'none'}")
     return target
 
 

@@ -13,11 +13,8 @@ from sre.config import Settings
 from sre.errors import ExitCode, TargetUnavailable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sre.targets.kubernetes.client import Api
     from sre.targets.kubernetes.place import Place
-    from sre.targets.kubernetes.velero_install import Store
 
 TargetName = Annotated[
     Literal["local", "kubernetes"],
@@ -85,7 +82,7 @@ def _up_cluster(settings: Settings, overlay: str, meant: str | None, *, build: b
             raise UsageError("SRE_OFF_SITE_BUCKET is a bucket of the store that SRE_VELERO_URL names; set that too")
         if store is not None:
             # Before the overlay, which may hold objects of Velero's.
-            _install_velero(settings, store, api, narrator.change)
+            velero_install.install(settings.tools, settings.kubeconfig, api, store, narrator.change)
         outside = replace(store, bucket=settings.off_site_bucket) if store and settings.off_site_bucket else None
         deploy.up(where, settings.tools, api, narrator.change, outside)
     addresses = {
@@ -118,15 +115,6 @@ def attach(
         output.document("sre.attach/1", {"context": where.context, "home": str(settings.home)})
         return
     output.narrate(f"{where.folder} is for the system of {where.context}")
-
-
-def _install_velero(settings: Settings, store: Store, api: Api, say: Callable[[str], None]) -> None:
-    from sre.targets.kubernetes import velero_install
-    from sre.targets.kubernetes.kubectl import Kubectl
-    from sre.targets.kubernetes.velero_program import VeleroProgram
-
-    cluster = (settings.tools, settings.kubeconfig, api.context)
-    velero_install.install(VeleroProgram(*cluster), Kubectl(*cluster), api, store, say)
 
 
 def _cluster(settings: Settings, meant: str | None, overlay: str = "") -> tuple[Place, Api]:

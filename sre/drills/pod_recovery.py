@@ -63,7 +63,7 @@ class PodRecovery(Drill):
     def recover(self, context: Context) -> str:
         """Look until all replicas are ready and have stayed so, and users have sent as many requests as decide something."""
         said = replicas.watch(context, context.facts["victims"], WATCH_S)
-        if promise("availability").id in self.promises:
+        if "availability" in self.promises:
             enough = SAMPLES * promise("availability").least / self.plan(context.options).rate
             context.target.clock.sleep(max(0.0, context.facts["load_from"] + enough - context.target.clock.wall()))
         return said

@@ -13,7 +13,7 @@ from sre.judges.availability import none_failed
 from sre.judges.ruling import doubt
 from sre.measure.recovery import Observation, full_service, impact
 from sre.promises import promise
-from sre.readings import Replica
+from sre.readings import Replica, Scale
 from sre.targets.base import Capability
 from sre.units import Unit, show
 from sre.verdict import Verdict
@@ -38,18 +38,14 @@ def named(context: Context, name: str) -> Replica:
 
 def wanted(context: Context) -> int:
     """How many full service needs: fact `replicas`, or what an autoscaler made of it under the load until the fault."""
-    if Capability.SCALING in context.target.capabilities:
-        with suppress(CannotRun):
-            return context.target.scale().wanted
-    return int(context.facts["replicas"])
+    scale = _scale(context)
+    return int(context.facts["replicas"]) if scale is None else scale.wanted
 
 
 def spare(context: Context) -> int:
     """How many more there are than there must be; none where nothing scales."""
-    if Capability.SCALING in context.target.capabilities:
-        with suppress(CannotRun):
-            return max(0, len(context.target.replicas()) - context.target.scale().least)
-    return 0
+    scale = _scale(context)
+    return 0 if scale is None else max(0, len(context.target.replicas()) - scale.least)
 
 
 def prove_gone(context: Context, victims: Collection[str], what: str) -> str:
@@ -121,6 +117,13 @@ def noticed(case: Case, seconds: float | None) -> list[str]:
         return []
     share = f"{lost.failed / lost.requests:.2%}"
     return [f"users lost {lost.failed:,} of {lost.requests:,} requests between the fault and full service ({share})"]
+
+
+def _scale(context: Context) -> Scale | None:
+    if Capability.SCALING in context.target.capabilities:
+        with suppress(CannotRun):
+            return context.target.scale()
+    return None
 
 
 def _full_service(looks: Sequence[Observation], facts: Mapping[str, Any]) -> float | None:

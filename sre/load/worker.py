@@ -122,15 +122,9 @@ class LocustLoad:
 
 
 def start(  # noqa: PLR0913 - whom to ask, with what, when
-    endpoints: Endpoints,
-    plan: LoadPlan,
-    folder: Path,
-    bodies: Path,
-    *,
-    pin_cpu: int | None = None,
-    key: str | None = None,
-    niceness: int = 0,
-) -> Load:
+    endpoints: Endpoints, plan: LoadPlan, folder: Path, bodies: Path, *,
+    pin_cpu: int | None = None, key: str | None = None, niceness: int = 0,
+) -> Load:  # fmt: skip
     """Begin to send `plan` through the ingress; returns once the first request is due.
 
     Args:
@@ -139,8 +133,8 @@ def start(  # noqa: PLR0913 - whom to ask, with what, when
         folder: gets `samples.bin`, `samples.json` and `generator.log`; made if missing, and must hold no recording yet.
         bodies: folder of .jpg and .png files to send in turn.
         pin_cpu: run the generator on this CPU only.
-        niceness: of the generator and its session, where this account may; 0 leaves both as they are.
         key: API key to show; that of the key file when None. Only then can the load be given another later.
+        niceness: of the generator and its session, where this account may; 0 leaves both as they are.
 
     Raises:
         StepFailed: the generator died before it sent anything; the message holds its last words.

@@ -14,6 +14,7 @@ import pytest
 from sre.dr import velero
 from sre.dr.rebuild import rebuild as make_again
 from sre.dr.velero import Watch
+from sre.drills import session
 from sre.drills.secrets_rotation import FOLLOWED_WITHIN_S
 from sre.drills.world import World
 from sre.errors import CannotRun, StepFailed, UsageError
@@ -83,7 +84,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     else:
         on_cluster: KubernetesTarget = request.getfixturevalue("with_fresh_replicas")
         with on_cluster.watched() as endpoints:
-            world = World(endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S))
+            world = World(
+                endpoints, float(kubernetes.SCRAPE_INTERVAL_S), float(kubernetes.ANSWER_TIMEOUT_S), session.USERS_NICENESS
+            )
             yield from _whole(Place(on_cluster, world))
 
 

@@ -150,7 +150,7 @@ def down(where: Place, tools: Path, api: Api, say: Say) -> None:
         UndoIncomplete: they are not gone within the deadline.
     """
     namespaces.delete(Kubectl(tools, where.kubeconfig, where.context), api, SystemClock(), say)
-    velero_install.uninstall(where, tools, api, say)
+    velero_install.uninstall(tools, where.kubeconfig, api, say)
     shutil.rmtree(where.folder, ignore_errors=True)
 
 

@@ -25,7 +25,6 @@ from sre.targets.kubernetes.nodes import ready
 from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.velero_install import Store
 from sre.targets.kubernetes.velero_program import NAMESPACE as VELERO
-from sre.targets.kubernetes.velero_program import VeleroProgram
 from sre.targets.objects import S3
 
 COMMAND_WITHIN_S = 1200.0
@@ -133,7 +132,7 @@ class KubernetesSite:
 
     def install(self, say: Say) -> None:
         """As `sre up` does."""
-        velero_install.install(VeleroProgram(*self._programs()), Kubectl(*self._programs()), self._api, self._store(), say)
+        velero_install.install(self._tools, self._place.kubeconfig, self._api, self._store(), say)
 
     def clear(self, say: Say) -> None:
         """And wait until they are gone."""

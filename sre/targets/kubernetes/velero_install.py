@@ -14,7 +14,6 @@ from sre.config import PROJECT, Settings
 from sre.errors import CannotRun, UsageError
 from sre.targets.kubernetes.client import Api
 from sre.targets.kubernetes.kubectl import Kubectl
-from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.velero_program import NAMESPACE, VeleroProgram
 
 Say = Callable[[str], None]
@@ -59,21 +58,23 @@ def store_of(settings: Settings) -> Store | None:
     return Store(settings.velero_url, settings.velero_bucket, settings.velero_credentials, settings.velero_ca)
 
 
-def install(velero: VeleroProgram, kubectl: Kubectl, api: Api, store: Store, say: Say) -> None:
+def install(tools: Path, kubeconfig: str, api: Api, store: Store, say: Say) -> None:
     """Install Velero and our schedules, or leave it as it is where it is already so.
 
     Args:
-        velero: for the cluster.
-        kubectl: likewise.
-        api: likewise.
+        tools: folder of unpacked programs, where PATH holds none.
+        kubeconfig: file that names the cluster, or several as in KUBECONFIG.
+        api: of the cluster.
         store: for the backups.
         say: receives one line per change.
 
     Raises:
         UsageError: a file of the store is not there.
-        CannotRun: the cluster refuses something, or has a Velero that somebody else installed.
+        CannotRun: the cluster refuses something, or has a Velero that somebody else installed; or a program is not here.
         StepFailed: the server did not run within the deadline.
     """
+    programs = tools, kubeconfig, api.context
+    velero, kubectl = VeleroProgram(*programs), Kubectl(*programs)
     for file in (store.credentials, *([store.authority] if store.authority else [])):
         if not file.is_file():
             raise UsageError(f"{file} does not exist; see SRE_VELERO_CREDENTIALS and SRE_VELERO_CA")
@@ -95,8 +96,8 @@ def install(velero: VeleroProgram, kubectl: Kubectl, api: Api, store: Store, say
     kubectl.apply(schedules())
 
 
-def uninstall(where: Place, tools: Path, api: Api, say: Say) -> None:
-    """Take away what `install` made; what is in the store stays. A Velero of somebody else is left alone.
+def uninstall(tools: Path, kubeconfig: str, api: Api, say: Say) -> None:
+    """Take away what `install` made; what is in the store stays. A Velero of somebody else is left alone. Arguments as there.
 
     Raises:
         CannotRun: the cluster refuses something, or the program is not here.
@@ -106,7 +107,7 @@ def uninstall(where: Place, tools: Path, api: Api, say: Say) -> None:
     if there is None or not _ours(there):
         return
     say("velero is going; its backups stay in their store")
-    programs = tools, where.kubeconfig, where.context
+    programs = tools, kubeconfig, api.context
     VeleroProgram(*programs).run("uninstall", "--force", "--wait", within_s=INSTALL_WITHIN_S)
     Kubectl(*programs).delete(accounts())
 

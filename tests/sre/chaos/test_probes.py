@@ -16,7 +16,8 @@ def test_replicas_that_do_not_answer_are_counted_and_those_that_are_starting_wai
     assert probes.replicas_not_ready() == 0
     assert 0 < target.clock.now() - began < probes.STEADY_WITHIN_S
     target.pause("serving-1")
-    assert probes.replicas_not_ready() == 1
+    target.pause("serving-3")
+    assert probes.replicas_not_ready() == 2
 
 
 @pytest.mark.usefixtures("bound")

@@ -24,6 +24,7 @@ from sre.dr.pgbackrest import Stanza
 from sre.dr.pgbackrest_records import Backup
 from sre.dr.recovery import Reached, Target, wait_for_target
 from sre.dr.sets import Table
+from sre.targets.local.files import run_as
 from sre.targets.local.programs import Found, find
 
 if TYPE_CHECKING:
@@ -132,17 +133,15 @@ class Server:
         return self.private / f"{self.port}.log"
 
     def run(self, program: str, *arguments: str) -> None:
-        group = pwd.getpwnam(ACCOUNT).pw_gid if ACCOUNT else None
         subprocess.run(
-            [self.postgres.companion(program), *arguments], user=ACCOUNT, group=group, extra_groups=[] if ACCOUNT else None,
-            cwd="/", env={**os.environ, **self.postgres.environment}, check=True, timeout=60, stdout=subprocess.DEVNULL,
+            [self.postgres.companion(program), *arguments], **run_as(ACCOUNT), cwd="/",
+            env={**os.environ, **self.postgres.environment}, check=True, timeout=60, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
     def shell(self, command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """What the server does with its archive_command."""
-        group = pwd.getpwnam(ACCOUNT).pw_gid if ACCOUNT else None
         return subprocess.run(
-            ["sh", "-c", command], user=ACCOUNT, group=group, extra_groups=[] if ACCOUNT else None, cwd=self.data,
+            ["sh", "-c", command], **run_as(ACCOUNT), cwd=self.data,
             env={**os.environ, **environment}, check=False, timeout=60, capture_output=True, text=True,
         )  # fmt: skip
 

@@ -107,8 +107,11 @@ def test_every_member_archives_its_wal_and_loses_at_most_a_minute_of_it() -> Non
     assert parameters["archive_mode"] == "on"
     assert int(parameters["archive_timeout"].removesuffix("s")) <= 60
     command = settings["postgresql"]["parameters"]["archive_command"]
-    assert command.startswith(
-        "/usr/bin/pgbackrest --config=/srv/config/postgres-1/pgbackrest.conf --stanza=ml archive-push %p || { [ $? -eq 45 ]"
+    assert command == (
+        "/usr/bin/pgbackrest --config=/srv/config/postgres-1/pgbackrest.conf --stanza=ml archive-push %p ||"
+        " { [ $? -eq 45 ] && [ $((0x$(echo %f | cut -c1-8))) -lt"
+        " $(LC_ALL=C /usr/lib/postgresql/15/bin/pg_controldata -D . |"
+        " sed -n 's/^Latest checkpoint.s TimeLineID: *//p') ]; }"
     )
 
 

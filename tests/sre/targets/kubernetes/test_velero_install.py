@@ -9,10 +9,7 @@ import pytest
 from sre.errors import CannotRun, StepFailed, UsageError
 from sre.targets.kubernetes import velero_install
 from sre.targets.kubernetes.client import Api
-from sre.targets.kubernetes.kubectl import Kubectl
-from sre.targets.kubernetes.place import Place
 from sre.targets.kubernetes.velero_install import Store
-from sre.targets.kubernetes.velero_program import VeleroProgram
 from tests.sre.targets.kubernetes.conftest import Served
 from tests.sre.targets.kubernetes.programs import Programs
 
@@ -33,16 +30,15 @@ def store(tmp_path: Path) -> Store:
 def install(programs: Programs, api: Api) -> Install:
     def installed(store: Store) -> list[str]:
         said = list[str]()
-        velero, kubectl = VeleroProgram(programs.folder, "", "testbed"), Kubectl(programs.folder, "", "testbed")
-        velero_install.install(velero, kubectl, api, store, said.append)
+        velero_install.install(programs.folder, "", api, store, said.append)
         return said
 
     return installed
 
 
 @pytest.fixture
-def uninstall(programs: Programs, api: Api, place: Place) -> Callable[[], None]:
-    return lambda: velero_install.uninstall(place, programs.folder, api, lambda _: None)
+def uninstall(programs: Programs, api: Api) -> Callable[[], None]:
+    return lambda: velero_install.uninstall(programs.folder, "", api, lambda _: None)
 
 
 def test_velero_gets_a_store_outside_the_cluster_and_less_than_every_right(
